@@ -1,0 +1,187 @@
+"""Renumber a checkpoint: from an element of its group to a gather for every stored tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rebasin_hub.axes import Block, BoundAxis, BoundTensor
+from rebasin_hub.bind import Binding
+from rebasin_hub.permute import Element, Index
+
+__all__ = ["Gather", "Read", "gather", "plan", "rearranged"]
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+Array: TypeAlias = NDArray[np.generic]
+Read: TypeAlias = Callable[[str], Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Gather:
+    """How one tensor of the output is read from one tensor of the input.
+
+    `index` has one entry for each axis: None where nothing moves, a vector of old positions, or,
+    where the positions on one axis depend on another axis (grouped convolutions), for every axis an
+    array that broadcasts to the tensor's shape.
+    """
+
+    target: str
+    source: str
+    index: tuple[Index | None, ...]
+
+    @property
+    def moves(self) -> bool:
+        """Whether the output differs from the tensor of the same name in the input."""
+        return self.target != self.source or any(axis is not None for axis in self.index)
+
+
+def plan(binding: Binding, element: Element) -> dict[str, Gather]:
+    """Return for every stored name how its renumbered tensor is read.
+
+    The law: gathering by `plan(b, p)` what was gathered by `plan(b, q)` equals gathering by
+    `plan(b, binding.group.compose(p, q))`.
+
+    Raises:
+        PermutationError: `element` is no element of the binding's group.
+
+    """
+    binding.group.check(element)
+    gathers = {name: Gather(name, name, ()) for name in binding.ignored}
+    for tensor in binding.tensors:
+        gathers.update((g.target, g) for g in _gathers(tensor, element))
+    return {name: gathers[name] for name in binding.header}
+
+
+def gather(index: tuple[Index | None, ...], array: NDArray[Scalar]) -> NDArray[Scalar]:
+    """Read an array in a new order, bit by bit; see `Gather.index`.
+
+    Returns the array itself where nothing moves.
+    """
+    if all(axis is None for axis in index):
+        return array
+    # Plain integers of the same width move faster than the small float types do.
+    bits = array.view(f"u{array.dtype.itemsize}") if array.dtype.kind == "V" else array
+    if any(axis is not None and axis.ndim > 1 for axis in index):
+        return bits[tuple(axis for axis in index if axis is not None)].view(array.dtype)
+    for number, axis in enumerate(index):
+        if axis is not None:
+            bits = np.take(bits, axis, axis=number)
+    return bits.view(array.dtype)
+
+
+def rearranged(binding: Binding, element: Element, read: Read) -> Read:
+    """Return a reader of the renumbered checkpoint on top of a reader of the checkpoint."""
+    gathers = plan(binding, element)
+
+    def read_renumbered(name: str) -> Array:
+        return gather(gathers[name].index, read(gathers[name].source))
+
+    return read_renumbered
+
+
+def _gathers(tensor: BoundTensor, element: Element) -> Iterator[Gather]:
+    for new in np.ndindex(tensor.names.shape):
+        old = tuple(
+            int(_source(tensor, element, new, number)) for number in range(len(tensor.name_atoms))
+        )
+        yield Gather(
+            str(tensor.names[new]), str(tensor.names[old]), _axes_index(tensor, element, new)
+        )
+
+
+def _source(tensor: BoundTensor, element: Element, new: tuple[int, ...], number: int) -> int:
+    block = tensor.blocks[0]
+    return int(_old(block, element, tuple(np.asarray(i) for i in new), number))
+
+
+def _axes_index(
+    tensor: BoundTensor, element: Element, name: tuple[int, ...]
+) -> tuple[Index | None, ...]:
+    if _crosses(tensor):
+        return _joint_index(tensor, element, name)
+    return tuple(
+        _axis_index(tensor, element, name, axis) if tensor.axes[axis].permutations else None
+        for axis in range(len(tensor.axes))
+    )
+
+
+def _crosses(tensor: BoundTensor) -> bool:
+    """Tell whether positions on one axis depend on another axis."""
+    return any(
+        parent is not None and -1 < block.places[parent] != place
+        for block in tensor.blocks
+        for place, parent in zip(block.places, block.parents, strict=True)
+    )
+
+
+def _axis_index(
+    tensor: BoundTensor, element: Element, name: tuple[int, ...], axis: int
+) -> Index | None:
+    """Return where each position of one axis is read from; None where nothing moves."""
+    bound: BoundAxis = tensor.axes[axis]
+    index = np.arange(bound.length)
+    seen: set[int] = set()
+    for block in tensor.blocks:
+        segment = block.segments[axis]
+        if id(segment) in seen:
+            continue
+        seen.add(id(segment))
+        grid = _grid(block, name, [axis])
+        own = [n for n, place in enumerate(block.places) if place == axis]
+        old = np.broadcast_arrays(*(_old(block, element, grid, n) for n in own))
+        index[segment.positions] = segment.positions[tuple(old)].reshape(segment.positions.shape)
+    return None if np.array_equal(index, np.arange(bound.length)) else index
+
+
+def _joint_index(tensor: BoundTensor, element: Element, name: tuple[int, ...]) -> tuple[Index, ...]:
+    """Return for every axis where each element of the tensor is read from."""
+    rank = len(tensor.axes)
+    index = tuple(np.empty(tensor.shape, dtype=np.int64) for _ in range(rank))
+    for block in tensor.blocks:
+        grid = _grid(block, name, range(rank))
+        # Each axis' positions, reshaped so that they broadcast over the tensor's axes.
+        spread = np.ix_(*(segment.positions.reshape(-1) for segment in block.segments))
+        lengths = tuple(segment.positions.size for segment in block.segments)
+        for axis, segment in enumerate(block.segments):
+            own = [n for n, place in enumerate(block.places) if place == axis]
+            old = np.broadcast_arrays(*(_old(block, element, grid, n) for n in own))
+            shape = tuple(a.size for a, p in zip(block.atoms, block.places, strict=True) if p >= 0)
+            index[axis][spread] = np.broadcast_to(segment.positions[tuple(old)], shape).reshape(
+                lengths
+            )
+    return index
+
+
+def _grid(
+    block: Block, name: tuple[int, ...], axes: Iterator[int] | range | list[int]
+) -> tuple[Index, ...]:
+    """Return new coordinates of each atom: those of the chosen axes broadcast over one another."""
+    chosen = [n for n, place in enumerate(block.places) if place in axes]
+    grid: list[Index] = []
+    for number, (atom, place) in enumerate(zip(block.atoms, block.places, strict=True)):
+        if place < 0:
+            grid.append(np.asarray(name[number]))
+        elif number in chosen:
+            shape = [1] * len(chosen)
+            shape[chosen.index(number)] = atom.size
+            grid.append(np.arange(atom.size).reshape(shape))
+        else:
+            grid.append(np.zeros((), dtype=np.int64))
+    return tuple(grid)
+
+
+def _old(block: Block, element: Element, grid: tuple[Index, ...], number: int) -> Index:
+    """Return the old coordinate of one atom as a function of the new coordinates."""
+    permutation = block.atoms[number].permutation
+    if permutation is None:
+        return grid[number]
+    lineage: list[Index] = []
+    step: int | None = number
+    while step is not None:
+        lineage.append(grid[step])
+        step = block.parents[step]
+    return element[permutation][tuple(reversed(lineage))]

@@ -1,0 +1,186 @@
+"""Solve the sizes of a spec's words from the shapes of tensors and from config.json.
+
+Each axis gives one equation: a polynomial in the words' sizes equals the axis' length. Equations
+with one unknown left are solved and substituted until nothing more follows.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rebasin_hub.pattern import Axis, Integer, Product, Sum, Wildcard, Word
+
+__all__ = ["Equation", "config_size", "expression", "solve"]
+
+Monomial = tuple[str, ...]
+Polynomial = dict[Monomial, int]
+
+
+@dataclass(frozen=True)
+class Equation:
+    """One axis of one tensor: an expression over solved words, and the length it must have."""
+
+    tensor: str
+    axis: int
+    expression: Axis
+    length: int
+
+
+def polynomial(axis: Axis, known: Mapping[str, int], alias: Mapping[str, str]) -> Polynomial:
+    """Expand an expression into monomials of the words that are not known yet."""
+    match axis:
+        case Integer(value):
+            return {(): value}
+        case Word(name):
+            name = alias.get(name, name)
+            return {(): known[name]} if name in known else {(name,): 1}
+        case Sum(terms):
+            total: Polynomial = {}
+            for term in terms:
+                for monomial, factor in polynomial(term, known, alias).items():
+                    total[monomial] = total.get(monomial, 0) + factor
+            return total
+        case Product(factors):
+            product: Polynomial = {(): 1}
+            for part in factors:
+                expanded = polynomial(part, known, alias)
+                step: Polynomial = {}
+                for left, a in product.items():
+                    for right, b in expanded.items():
+                        key = tuple(sorted((*left, *right)))
+                        step[key] = step.get(key, 0) + a * b
+                product = step
+            return product
+        case Wildcard():
+            raise AssertionError("wildcards are replaced by words before sizes are solved")
+
+
+def solve(
+    equations: Iterable[Equation], known: Mapping[str, int], alias: Mapping[str, str]
+) -> dict[str, int]:
+    """Return every size that follows from the equations, `known` ones included.
+
+    Equations that contradict one another are not looked for here: whoever evaluates them with
+    the result finds them. `alias` names the word that shares a word's size.
+    """
+    sizes = dict(known)
+    pending = list(equations)
+    while True:
+        unsolved = []
+        for equation in pending:
+            terms = polynomial(equation.expression, sizes, alias)
+            if not any(terms.keys() - {()}):
+                continue
+            found = _single_root(terms, equation.length)
+            if found is None:
+                unsolved.append(equation)
+            else:
+                sizes.setdefault(*found)
+        if len(unsolved) == len(pending):
+            return sizes
+        pending = unsolved
+
+
+def _single_root(terms: Polynomial, length: int) -> tuple[str, int] | None:
+    """Solve `a·x^k + b = length` for a positive integer x, if that is the equation's form."""
+    constant = terms.get((), 0)
+    unknown = [(monomial, factor) for monomial, factor in terms.items() if monomial]
+    if len(unknown) != 1 or len(set(unknown[0][0])) != 1:
+        return None
+    monomial, factor = unknown[0]
+    value, rest = divmod(length - constant, factor)
+    if rest or value <= 0:
+        return None
+    root = round(value ** (1 / len(monomial))) if len(monomial) > 1 else value
+    return (monomial[0], root) if root ** len(monomial) == value else None
+
+
+def expression(axis: Axis, sizes: Mapping[str, int], alias: Mapping[str, str]) -> str:
+    """Show an expression with its numbers, for messages: `(kv rope) = 8·64 = 512`."""
+
+    def numbers(part: Axis, *, top: bool = False) -> str:
+        match part:
+            case Product(factors):
+                return "·".join(numbers(factor) for factor in factors)
+            case Sum(terms):
+                inner = " + ".join(numbers(term) for term in terms)
+                return inner if top else f"({inner})"
+            case Word(name):
+                return str(sizes.get(alias.get(name, name), name))
+            case _:
+                return str(part)
+
+    total = polynomial(axis, sizes, alias)
+    value = str(total.get((), 0)) if set(total) <= {()} else "?"
+    shown = numbers(axis, top=True)
+    return f"{axis} = {value}" if shown == value else f"{axis} = {shown} = {value}"
+
+
+_CONFIG = re.compile(r"\s*(?:([A-Za-z_][\w.]*)|(\d{1,9})|([*/|]))", re.ASCII)
+
+
+def config_tokens(text: str) -> list[str]:
+    """Split a size expression such as `hidden_size / num_attention_heads | 12`.
+
+    Raises:
+        ValueError: the text is no such expression.
+
+    """
+    tokens, position, text = [], 0, text.strip()
+    while position < len(text):
+        match = _CONFIG.match(text, position)
+        if match is None:
+            raise ValueError(f"unexpected '{text[position:].strip()[0]}' in '{text}'")
+        tokens.append(match.group(0).strip())
+        position = match.end()
+    operands, operators = tokens[::2], tokens[1::2]
+    if (
+        len(operands) != len(operators) + 1
+        or any(token in "*/|" for token in operands)
+        or any(token not in "*/|" for token in operators)
+    ):
+        raise ValueError(
+            f"'{text}' is no size: a number or a key of config.json, combined by '*', '/', and "
+            "'|' between alternatives"
+        )
+    return tokens
+
+
+def config_size(text: str, config: Mapping[str, Any]) -> int | None:
+    """Evaluate a size expression over config.json; None where a key is missing.
+
+    Alternatives are tried from left to right. `/` divides without rest or gives None.
+    """
+    tokens = config_tokens(text)
+    while tokens:
+        end = tokens.index("|") if "|" in tokens else len(tokens)
+        value = _term(tokens[:end], config)
+        if value is not None:
+            return value
+        tokens = tokens[end + 1 :]
+    return None
+
+
+def _term(tokens: list[str], config: Mapping[str, Any]) -> int | None:
+    numerator, denominator = 1, 1
+    for operator, token in zip(["*", *tokens[1::2]], tokens[::2], strict=True):
+        value = int(token) if token.isdigit() else _lookup(config, token)
+        if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+            return None
+        numerator, denominator = (
+            (numerator * value, denominator)
+            if operator == "*"
+            else (numerator, denominator * value)
+        )
+    return numerator // denominator if math.gcd(numerator, denominator) == denominator else None
+
+
+def _lookup(config: Mapping[str, Any], key: str) -> object:
+    value: object = config
+    for step in key.split("."):
+        value = value.get(step) if isinstance(value, Mapping) else None
+    return value
