@@ -1,0 +1,105 @@
+"""The ResNets for CIFAR (ResNet-20 and its like) as their PyTorch checkpoints name them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = ["CifarResNet"]
+
+Norm = Callable[[int], nn.Module]
+
+
+class CifarResNet(nn.Module):
+    """A three-stage residual network: `conv1`, `bn1`, `layer1.0.conv1`, …, `linear`.
+
+    Maps (batch, 3, height, width) to (batch, num_classes). Each stage has `depth` basic blocks
+    (3 make ResNet-20) of 16, 32 and 64 channels, times `width`. Where the stream widens:
+
+    - shortcut "A" skips every other pixel and pads zero channels on both sides; no parameters.
+    - shortcut "B" projects, with `shortcut.0` (1x1 convolution) and `shortcut.1` (norm).
+
+    With norm "layer" each pixel's channels are normalized, as in Git Re-Basin's experiments; the
+    names stay `bn1.weight`, `bn1.bias`, without running statistics.
+
+    He et al., arXiv:1512.03385, section 4.2; Ainsworth et al., arXiv:2209.04836, section 5.
+    """
+
+    def __init__(
+        self,
+        depth: int = 3,
+        *,
+        width: int = 1,
+        shortcut: Literal["A", "B"] = "A",
+        norm: Literal["batch", "layer"] = "batch",
+        num_classes: int = 10,
+    ) -> None:
+        super().__init__()
+        make_norm: Norm = nn.BatchNorm2d if norm == "batch" else _ChannelNorm
+        channels = 16 * width
+        self.conv1 = nn.Conv2d(3, channels, 3, padding=1, bias=False)
+        self.bn1 = make_norm(channels)
+        for stage in (1, 2, 3):
+            blocks: list[nn.Module] = []
+            for index in range(depth):
+                widen = index == 0 and stage > 1
+                planes = channels * 2 if widen else channels
+                blocks.append(_Block(channels, planes, shortcut, make_norm))
+                channels = planes
+            self.add_module(f"layer{stage}", nn.Sequential(*blocks))
+        self.linear = nn.Linear(channels, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits."""
+        x = functional.relu(self.bn1(self.conv1(x)))
+        for stage in (1, 2, 3):
+            x = self.get_submodule(f"layer{stage}")(x)
+        logits: Tensor = self.linear(x.mean((2, 3)))
+        return logits
+
+
+class _Block(nn.Module):
+    """Two 3x3 convolutions beside a shortcut; one that widens also halves height and width."""
+
+    def __init__(self, inputs: int, planes: int, shortcut: Literal["A", "B"], norm: Norm) -> None:
+        super().__init__()
+        stride = 1 if inputs == planes else 2
+        self.conv1 = nn.Conv2d(inputs, planes, 3, stride, padding=1, bias=False)
+        self.bn1 = norm(planes)
+        self.conv2 = nn.Conv2d(planes, planes, 3, padding=1, bias=False)
+        self.bn2 = norm(planes)
+        self.shortcut: nn.Module = nn.Identity()
+        if inputs != planes and shortcut == "A":
+            self.shortcut = _PaddedShortcut((planes - inputs) // 2)
+        elif inputs != planes:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inputs, planes, 1, stride, bias=False), norm(planes)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the residual stream after this block."""
+        y = functional.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        return functional.relu(y + self.shortcut(x))
+
+
+class _PaddedShortcut(nn.Module):
+    """Every other pixel, with `pad` zero channels before and after the stream's own."""
+
+    def __init__(self, pad: int) -> None:
+        super().__init__()
+        self.pad = pad
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, c, h, w) to (batch, c + 2 pad, ⌈h/2⌉, ⌈w/2⌉)."""
+        return functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.pad, self.pad))
+
+
+class _ChannelNorm(nn.LayerNorm):
+    """LayerNorm over the channels of each pixel of a (batch, c, h, w) tensor."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name that nn.LayerNorm gives
+        return super().forward(input.movedim(1, -1)).movedim(-1, 1)
