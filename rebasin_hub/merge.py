@@ -27,22 +27,26 @@ NEARLY_PARALLEL = 1.0 - 1e-7
 
 
 def linear(arrays: Sequence[Floats], weights: Sequence[float]) -> Floats:
-    """Return the weighted mean, as the first array plus weighted differences to it.
+    """Return the weighted mean, as the heaviest array plus weighted differences to it.
 
     Args:
         arrays: arrays of one shape and float type.
         weights: one for each array, with sum one.
 
-    The sum over differences is what makes the mean of equal arrays exact in every bit.
+    The sum over differences is what makes the mean of equal arrays exact in every bit, and both
+    ends of a line the models themselves.
 
     """
-    first = arrays[0]
-    shift = np.zeros_like(first)
-    for array, weight in zip(arrays[1:], weights[1:], strict=True):
-        shift += first.dtype.type(weight) * (array - first)
+    heaviest = max(range(len(weights)), key=weights.__getitem__)
+    base = arrays[heaviest]
+    shift = np.zeros_like(base)
+    equal = np.ones(base.shape, dtype=np.bool_)
+    for number, (array, weight) in enumerate(zip(arrays, weights, strict=True)):
+        if number != heaviest and weight:
+            shift += base.dtype.type(weight) * (array - base)
+            equal &= array == base
     # Adding +0.0 would turn -0.0 into +0.0; equal infinities have differences that are NaN.
-    equal = np.logical_and.reduce([array == first for array in arrays[1:]], initial=True)
-    return np.where(equal | (shift == 0), first, first + shift)
+    return np.where(equal | (shift == 0), base, base + shift)
 
 
 def slerp(arrays: Sequence[Floats], weights: Sequence[float]) -> Floats:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import lgamma, log, prod
 from typing import TypeAlias
 
 import numpy as np
@@ -89,11 +90,14 @@ class SymmetryGroup:
         """Return the shape of a factor's index array."""
         return tuple(self.factors[ancestor].size for ancestor in self.lineages[name])
 
+    @cached_property
+    def units(self) -> Mapping[str, int]:
+        """For each factor how many indices it moves, over all indices of its ancestors."""
+        return {name: prod(self.shape(name)) for name in self.factors}
+
     @property
     def log10_order(self) -> float:
         """The decimal logarithm of the number of elements."""
-        from math import lgamma, log, prod
-
         return sum(
             prod(self.shape(name)[:-1]) * lgamma(factor.size + 1) / log(10)
             for name, factor in self.factors.items()
