@@ -1,0 +1,103 @@
+"""Renumber checkpoints by permutation files, and combine such files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rebasin_hub.errors import PermutationError
+from rebasin_hub.formats import check_output
+from rebasin_hub.permfile import PermutationFile
+from rebasin_hub.pipeline.models import Choice, Model, Progress, counting, open_model
+from rebasin_hub.pipeline.write import Found, Plan, Rebased, free_output, plan_rebase, write
+
+__all__ = ["apply_file", "compose_files"]
+
+
+def apply_file(
+    file: Path,
+    path: Path,
+    output: Path,
+    *,
+    invert: bool = False,
+    other_model: bool = False,
+    choice: Choice | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> Plan | Rebased:
+    """Renumber a checkpoint by a permutation file.
+
+    Args:
+        file: the permutation file.
+        path: the checkpoint that the file was made for, or, with `other_model`, any checkpoint of
+            the same architecture and sizes (an earlier one of the same training run, say).
+        output: where to write.
+        invert: go from the result back to the source.
+        other_model: do not ask that the checkpoint is the one that the file was made for.
+        choice: the spec, where it is no shipped one.
+        force: replace an existing output.
+        dry_run: only return the plan.
+        progress: told of each stage.
+
+    Raises:
+        PermutationError: the file does not fit the checkpoint.
+        InputError: the file, the checkpoint or the spec cannot be used.
+        OutputError: the output exists or cannot be written.
+        ProofError: a renumbered tensor did not lead back to the input; nothing was written.
+
+    """
+    permutations = PermutationFile.load(file)
+    if invert:
+        permutations = permutations.inverted()
+    with open_model(path, choice or Choice()) as model:
+        check_output(model.checkpoint, output, force=force)
+        _check_spec(permutations, model, file)
+        permutations.check_group(model.binding.group, str(path))
+        steps = plan_rebase(model, None, output)
+        if dry_run:
+            return steps
+        if not other_model:
+            read = counting(model.read, model.header, progress, "digesting")
+            _check_source(permutations, model.digest(read), file, path)
+        found = Found(permutations.element, permutations.method)
+        return write(model, steps, found, force=force, progress=progress)
+
+
+def compose_files(
+    first: Path, second: Path, output: Path, *, force: bool = False
+) -> PermutationFile:
+    """Write the permutation file that does what `first` and then `second` do.
+
+    Raises:
+        PermutationError: they do not follow one another.
+        OutputError: the output exists or cannot be written.
+
+    """
+    free_output(output, force=force)
+    composed = PermutationFile.load(second).after(PermutationFile.load(first))
+    composed.save(output, force=force)
+    return composed
+
+
+def _check_spec(permutations: PermutationFile, model: Model, file: Path) -> None:
+    if permutations.spec_digest != model.spec_digest:
+        raise PermutationError(
+            f"{file} was made with spec '{permutations.spec}' "
+            f"({permutations.spec_digest[:12]}), {model.checkpoint.path} is read with "
+            f"'{model.binding.spec.name}' ({model.spec_digest[:12]}); give the same --spec, or "
+            "align again"
+        )
+
+
+def _check_source(permutations: PermutationFile, digest: str, file: Path, path: Path) -> None:
+    if permutations.source == digest:
+        return
+    if permutations.result == digest:
+        raise PermutationError(
+            f"{path} is what {file} leads to, not what it starts from; the other direction is "
+            "given by --invert"
+        )
+    raise PermutationError(
+        f"{file} was made for model {permutations.source[:12]}, {path} is model {digest[:12]}; "
+        "give --other-model if it is meant for this one too"
+    )

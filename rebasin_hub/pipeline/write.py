@@ -1,0 +1,185 @@
+"""Write a renumbered checkpoint, and say what will be written before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rebasin_hub.align import Alignment
+from rebasin_hub.digest import digest_of
+from rebasin_hub.errors import OutputError
+from rebasin_hub.formats import save_like
+from rebasin_hub.permfile import PermutationFile
+from rebasin_hub.permute import Element
+from rebasin_hub.pipeline.models import Model, Progress
+from rebasin_hub.pipeline.proof import Prover
+
+__all__ = ["Found", "Plan", "Rebased", "default_output", "free_output", "plan_rebase", "write"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What renumbering a checkpoint will do, known from its header alone.
+
+    `permutations` maps each permutation to the number of indices that it renumbers (a dependent
+    one for each index of its parent); 10 to the `log10_order` is the number of renumberings that
+    keep the function.
+    """
+
+    model: Path
+    reference: Path | None
+    output: Path
+    format: str
+    spec: str
+    tensors: int
+    parameters: int
+    nbytes: int
+    permutations: Mapping[str, int]
+    log10_order: float
+
+
+@dataclass(frozen=True)
+class Rebased:
+    """A checkpoint that was renumbered and written, every tensor of it proven.
+
+    `units` counts the units of each permutation (a dependent one's over all its parents), `moved`
+    those that changed their place; `proven` the tensors
+    that the inverse led back to the input's bits and that read back from disk as written. The
+    digests are plain ones of input and output; for a canonical order the output's is the model's
+    canonical digest.
+    """
+
+    plan: Plan
+    output: Path
+    permutations: Path | None
+    units: Mapping[str, int]
+    moved: Mapping[str, int]
+    proven: int
+    source_digest: str
+    digest: str
+    alignment: Alignment | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Found:
+    """Permutations and how they were found."""
+
+    element: Element
+    method: str
+    alignment: Alignment | None = None
+    reference_digest: str | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    def file(self, model: Model, source: str, result: str) -> PermutationFile:
+        """Return the permutation file of them.
+
+        Args:
+            model: the model that they renumber.
+            source: its plain digest.
+            result: the plain digest of the renumbered model.
+
+        """
+        details: dict[str, str] = {}
+        if self.alignment is not None:
+            details = {
+                "seed": str(self.alignment.seed),
+                "objective": repr(self.alignment.objective),
+                "start_objective": repr(self.alignment.start_objective),
+                "sweeps": str(self.alignment.sweeps),
+                "restarts": str(len(self.alignment.restarts)),
+            }
+        if self.reference_digest is not None:
+            details["reference"] = self.reference_digest
+        return PermutationFile(
+            element=self.element,
+            group=model.binding.group,
+            spec=model.binding.spec.name,
+            spec_digest=model.spec_digest,
+            source=source,
+            result=result,
+            method=self.method,
+            details=details,
+        )
+
+
+def default_output(model: Path, tag: str = "canonical") -> Path:
+    """Return the path beside a checkpoint: `NAME.canonical.safetensors`, `NAME.canonical/`."""
+    whole = model if model.name not in {"", ".", ".."} else model.resolve()
+    if model.is_dir():
+        return whole.with_name(f"{whole.name}.{tag}")
+    return whole.with_name(f"{whole.stem}.{tag}{whole.suffix}")
+
+
+def free_output(path: Path | None, *, force: bool) -> None:
+    """Refuse a file that exists, before any long work starts.
+
+    Raises:
+        OutputError: it exists, and `force` is not set.
+
+    """
+    if path is not None and path.exists() and not force:
+        raise OutputError(f"{path}: exists already; choose another name or give --force")
+
+
+def plan_rebase(model: Model, reference: Path | None, output: Path) -> Plan:
+    """Return what renumbering an open checkpoint will do."""
+    return Plan(
+        model=model.checkpoint.path,
+        reference=reference,
+        output=output,
+        format=model.checkpoint.format,
+        spec=model.binding.spec.name,
+        tensors=len(model.header),
+        parameters=model.parameters,
+        nbytes=model.nbytes,
+        permutations={n: f.size for n, f in model.binding.group.factors.items()},
+        log10_order=model.binding.group.log10_order,
+    )
+
+
+def write(
+    model: Model,
+    steps: Plan,
+    found: Found,
+    *,
+    permutations: Path | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Rebased:
+    """Write a model renumbered, and its permutation file where one is wanted.
+
+    Raises:
+        OutputError: an output exists or cannot be written.
+        ProofError: a tensor did not lead back to the input; nothing was written.
+
+    """
+    prover = Prover(model.binding, found.element, model.read)
+    saved = save_like(
+        model.checkpoint, steps.output, prover, force=force, progress=stage(progress, "writing")
+    )
+    tied = model.checkpoint.tied
+    source = digest_of(model.header, prover.sources, tied)
+    result = digest_of(model.header, saved.tensors, tied)
+    if permutations is not None:
+        found.file(model, source, result).save(permutations, force=force)
+    return Rebased(
+        plan=steps,
+        output=steps.output,
+        permutations=permutations,
+        units=model.binding.group.units,
+        moved=model.binding.group.moved(found.element),
+        proven=len(prover.sources),
+        source_digest=source,
+        digest=result,
+        alignment=found.alignment,
+        notes=(*model.checkpoint.notes, *saved.notes, *found.notes),
+    )
+
+
+def stage(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:
+    """Return a callback for one stage of the work."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(name, done, total)
