@@ -1,0 +1,355 @@
+"""The command line: each command parses its arguments, makes one pipeline call and one report.
+
+Heavy modules are imported inside the commands, so that `--help` and `spec validate` start fast.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rebasin_hub import __version__
+from rebasin_hub.app.options import (
+    Device,
+    DryRun,
+    Force,
+    Json,
+    Method,
+    ModelPath,
+    Output,
+    Restarts,
+    Seed,
+    Sizes,
+    SpecOption,
+    choice_of,
+    floats,
+)
+from rebasin_hub.app.specs import spec_app
+from rebasin_hub.errors import RebasinError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="rebasin-hub",
+    help=(
+        "Re-base neural-network checkpoints up to the renumbering of their hidden units: "
+        "canonicalize, align, merge, compare, and prove that the function is unchanged."
+    ),
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(spec_app, name="spec")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"rebasin-hub {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+
+
+@app.command(
+    epilog="Example: `rebasin-hub canonicalize model.safetensors --reference base.safetensors`"
+)
+def canonicalize(
+    model: ModelPath,
+    output: Output = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(help="Take over the numbering of this checkpoint.", metavar="MODEL"),
+    ] = None,
+    permutations: Annotated[
+        Path | None,
+        typer.Option(help="Write the permutation file as well.", metavar="FILE"),
+    ] = None,
+    spec: SpecOption = None,
+    size: Sizes = None,
+    method: Method = "weight",
+    device: Device = "auto",
+    restarts: Restarts = None,
+    seed: Seed = 0,
+    force: Force = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Renumber a checkpoint to a reference, or into its own canonical order, and prove it.
+
+    Without --reference, any renumbered copy of a model comes out byte for byte the same, largest
+    units first. The output stands beside the input as NAME.canonical… unless -o says otherwise.
+    """
+    from rebasin_hub.pipeline.canonicalize import canonicalize as run
+    from rebasin_hub.pipeline.matching import Matching
+    from rebasin_hub.report import progress_bar, show
+
+    with progress_bar(quiet=dry_run) as progress:
+        result = run(
+            model,
+            output,
+            reference=reference,
+            choice=choice_of(spec, size),
+            matching=Matching(method, device, seed, restarts),
+            permutations=permutations,
+            force=force,
+            dry_run=dry_run,
+            progress=progress,
+        )
+    show(result, json=json)
+
+
+@app.command(
+    epilog="Example: `rebasin-hub align b.safetensors a.safetensors -o b-to-a.safetensors`"
+)
+def align(
+    model: ModelPath,
+    reference: Annotated[
+        Path, typer.Argument(help="The checkpoint to align to.", metavar="REFERENCE")
+    ],
+    output: Output = None,
+    spec: SpecOption = None,
+    size: Sizes = None,
+    method: Method = "weight",
+    device: Device = "auto",
+    restarts: Restarts = None,
+    seed: Seed = 0,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Find the permutations that bring MODEL to REFERENCE, and write them to a small file."""
+    from rebasin_hub.pipeline.matching import Matching, align_models
+    from rebasin_hub.report import progress_bar, show
+
+    with progress_bar() as progress:
+        result = align_models(
+            model,
+            reference,
+            output,
+            choice=choice_of(spec, size),
+            matching=Matching(method, device, seed, restarts),
+            force=force,
+            progress=progress,
+        )
+    show(result, json=json)
+
+
+@app.command(
+    epilog="Example: `rebasin-hub apply b-to-a.safetensors b.safetensors -o b2.safetensors`"
+)
+def apply(
+    permutations: Annotated[
+        Path, typer.Argument(help="A permutation file.", metavar="PERMUTATIONS")
+    ],
+    model: ModelPath,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write.", metavar="OUT")],
+    invert: Annotated[bool, typer.Option("--invert", help="Go the way back.")] = False,
+    other_model: Annotated[
+        bool,
+        typer.Option(
+            "--other-model",
+            help="Renumber a checkpoint that the file was not made for, such as an earlier one of "
+            "the same training run.",
+        ),
+    ] = False,
+    spec: SpecOption = None,
+    size: Sizes = None,
+    force: Force = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Renumber MODEL by a permutation file."""
+    from rebasin_hub.pipeline.apply import apply_file
+    from rebasin_hub.report import progress_bar, show
+
+    with progress_bar(quiet=dry_run) as progress:
+        result = apply_file(
+            permutations,
+            model,
+            output,
+            invert=invert,
+            other_model=other_model,
+            choice=choice_of(spec, size),
+            force=force,
+            dry_run=dry_run,
+            progress=progress,
+        )
+    show(result, json=json)
+
+
+@app.command(
+    epilog="Example: `rebasin-hub compose c-to-b.safetensors b-to-a.safetensors -o ca.safetensors`"
+)
+def compose(
+    first: Annotated[Path, typer.Argument(help="The file that is applied first.")],
+    second: Annotated[Path, typer.Argument(help="The file that is applied next.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write.", metavar="OUT")],
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Join two permutation files that follow one another into one."""
+    from rebasin_hub.pipeline.apply import compose_files
+    from rebasin_hub.pipeline.inspect import inspect_file
+    from rebasin_hub.report import show
+
+    compose_files(first, second, output, force=force)
+    show(inspect_file(output), json=json)
+
+
+@app.command(
+    epilog="Example: `rebasin-hub merge a.safetensors b.safetensors -o merged.safetensors`"
+)
+def merge(
+    models: Annotated[
+        list[Path], typer.Argument(help="Two checkpoints or more.", metavar="MODEL…")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write.", metavar="OUT")],
+    weights: Annotated[
+        str | None,
+        typer.Option(help="One for each model, such as 0.7,0.3; equal ones by default."),
+    ] = None,
+    method: Annotated[str, typer.Option(help="linear or slerp.")] = "linear",
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="Stored type of the result, such as BF16; the first model's by default."),
+    ] = None,
+    no_align: Annotated[
+        bool, typer.Option("--no-align", help="Merge the models as they are numbered.")
+    ] = False,
+    align_method: Annotated[
+        str, typer.Option(help="How to align each model to the first.")
+    ] = "weight",
+    spec: SpecOption = None,
+    size: Sizes = None,
+    device: Device = "auto",
+    restarts: Restarts = None,
+    seed: Seed = 0,
+    force: Force = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Average models, each aligned to the first one before."""
+    from rebasin_hub.pipeline.matching import Matching
+    from rebasin_hub.pipeline.merging import Recipe
+    from rebasin_hub.pipeline.merging import merge as run
+    from rebasin_hub.report import progress_bar, show
+
+    with progress_bar(quiet=dry_run) as progress:
+        result = run(
+            models,
+            output,
+            Recipe(method, floats(weights), dtype, align=not no_align),
+            choice=choice_of(spec, size),
+            matching=Matching(align_method, device, seed, restarts),
+            force=force,
+            dry_run=dry_run,
+            progress=progress,
+        )
+    show(result, json=json)
+
+
+@app.command(epilog="Example: `rebasin-hub verify model.safetensors model.canonical.safetensors`")
+def verify(
+    a: Annotated[Path, typer.Argument(help="A checkpoint.", metavar="A")],
+    b: Annotated[Path, typer.Argument(help="Another one.", metavar="B")],
+    spec: SpecOption = None,
+    size: Sizes = None,
+    method: Method = "weight",
+    device: Device = "auto",
+    restarts: Restarts = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Tell whether two checkpoints are the same up to renumbering, and how far apart otherwise.
+
+    Exit code 0 if they are the same model, 1 if not.
+    """
+    from rebasin_hub.pipeline.compare import verify as run
+    from rebasin_hub.pipeline.matching import Matching
+    from rebasin_hub.report import progress_bar, show
+
+    with progress_bar() as progress:
+        result = run(
+            a,
+            b,
+            choice=choice_of(spec, size),
+            matching=Matching(method, device, seed, restarts),
+            progress=progress,
+        )
+    show(result, json=json)
+    raise typer.Exit(0 if result.same else 1)
+
+
+@app.command(epilog="Example: `rebasin-hub digest model.safetensors model.canonical.safetensors`")
+def digest(
+    models: Annotated[list[Path], typer.Argument(help="Checkpoints.", metavar="MODEL…")],
+    spec: SpecOption = None,
+    size: Sizes = None,
+    json: Json = False,
+) -> None:
+    """Print the canonical digest of checkpoints: equal for renumbered copies of one model."""
+    from rebasin_hub.pipeline.inspect import digests
+    from rebasin_hub.report import progress_bar, show
+
+    with progress_bar() as progress:
+        found = [digests(path, choice=choice_of(spec, size), progress=progress) for path in models]
+    show(found, json=json)
+
+
+@app.command(epilog="Example: `rebasin-hub inspect model.safetensors`")
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A checkpoint or a permutation file.")],
+    spec: SpecOption = None,
+    size: Sizes = None,
+    tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
+    json: Json = False,
+) -> None:
+    """Show what a checkpoint or a permutation file holds, from its header alone."""
+    from rebasin_hub.pipeline.inspect import inspect_file
+    from rebasin_hub.report import show
+
+    show(inspect_file(file, choice=choice_of(spec, size)), json=json, tensors=tensors)
+
+
+@app.command(epilog="Example: `rebasin-hub demo -o demo`")
+def demo(
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Where to put the files.", metavar="DIR")
+    ] = Path("demo"),
+    seed: Seed = 0,
+    force: Force = False,
+) -> None:
+    """Train two small networks on digits, align and merge them, and show what it does."""
+    from rebasin_hub.demo import run_demo
+
+    run_demo(output, seed=seed, force=force)
+
+
+def main() -> None:
+    """Run the program; known errors give one message and exit code 1, others a log and 3."""
+    try:
+        app()
+    except RebasinError as error:
+        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
+        sys.exit(1)
+    except Exception as error:  # noqa: BLE001
+        from rebasin_hub.crash import write_log
+
+        log = write_log(error)
+        typer.secho(
+            f"unexpected failure: {type(error).__name__}: {error}\n"
+            f"This is a defect of rebasin-hub. The details are in {log}",
+            fg=typer.colors.RED,
+            err=True,
+        )
+        sys.exit(3)

@@ -1,0 +1,100 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rebasin_hub.pipeline.models import Choice
+
+__all__ = [
+    "Device",
+    "DryRun",
+    "Force",
+    "Json",
+    "Method",
+    "ModelPath",
+    "Output",
+    "Restarts",
+    "Seed",
+    "Sizes",
+    "SpecOption",
+    "choice_of",
+    "floats",
+    "sizes_of",
+]
+
+ModelPath = Annotated[
+    Path,
+    typer.Argument(
+        help="A .safetensors, .pt, .pth, .bin or .ckpt file, or a Hugging Face directory.",
+        metavar="MODEL",
+    ),
+]
+Output = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Where to write.", metavar="OUT")
+]
+SpecOption = Annotated[
+    str | None,
+    typer.Option(
+        "--spec", help="A shipped spec's name or a YAML file; found by itself by default."
+    ),
+]
+Sizes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--size",
+        help="A size that neither shapes nor config.json tell, such as head=12.",
+        metavar="NAME=N",
+    ),
+]
+Method = Annotated[str, typer.Option(help="How to align.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")]
+Restarts = Annotated[
+    int | None, typer.Option(help="Searches from different starts; the best one counts.", min=0)
+]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0)]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; read no weights.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+def choice_of(spec: str | None, sizes: list[str] | None) -> Choice:
+    """Return the choice of spec that `--spec` and `--size` make."""
+    from rebasin_hub.pipeline.models import Choice
+
+    return Choice(spec, sizes_of(sizes))
+
+
+def sizes_of(entries: list[str] | None) -> dict[str, int]:
+    """Read `name=12` entries.
+
+    Raises:
+        typer.BadParameter: an entry is not of that form.
+
+    """
+    sizes = {}
+    for entry in entries or ():
+        name, _, number = entry.partition("=")
+        if not (name and number.isascii() and number.isdigit() and 0 < int(number) < 2**31):
+            raise typer.BadParameter(f"'{entry}' is not NAME=N with a positive N, such as head=12")
+        sizes[name.strip()] = int(number)
+    return sizes
+
+
+def floats(text: str | None) -> tuple[float, ...] | None:
+    """Read `0.7,0.3`.
+
+    Raises:
+        typer.BadParameter: it is no list of numbers.
+
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' is no list of numbers such as 0.7,0.3") from None

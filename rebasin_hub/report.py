@@ -1,0 +1,331 @@
+"""Results for people (rich text on stdout) and for programs (one JSON document)."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json as jsonlib
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from rebasin_hub.align import Alignment
+from rebasin_hub.errors import Problem
+from rebasin_hub.pipeline.compare import Comparison, Difference, Relation
+from rebasin_hub.pipeline.inspect import Digests, Inspection, PermutationInspection
+from rebasin_hub.pipeline.matching import Aligned
+from rebasin_hub.pipeline.merging import Merged, MergePlan
+from rebasin_hub.pipeline.models import Progress as Tell
+from rebasin_hub.pipeline.specs import Detected, ListedSpec
+from rebasin_hub.pipeline.write import Plan, Rebased
+
+__all__ = ["progress_bar", "show", "to_json"]
+
+
+def show(result: object, *, json: bool = False, tensors: bool = False) -> None:
+    """Print a result on stdout, as text or as one JSON document."""
+    if json:
+        sys.stdout.write(jsonlib.dumps(to_json(result), indent=2, ensure_ascii=False) + "\n")
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    render(result, console)
+    if tensors and isinstance(result, Inspection):
+        console.print(_tensor_table(result))
+
+
+def to_json(value: object) -> object:  # noqa: PLR0911 - one for each kind of value
+    """Turn a result into plain JSON values; index arrays and models' weights are left out."""
+    if isinstance(value, Alignment):
+        return _alignment_json(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    match value:
+        case Mapping():
+            return {str(key): to_json(item) for key, item in value.items()}
+        case str() | None | bool() | int():
+            return value
+        case float() if math.isfinite(value):
+            return value
+        case list() | tuple():
+            return [to_json(item) for item in value]
+        case _:
+            return str(value)
+
+
+def _alignment_json(alignment: Alignment) -> object:
+    facts = {
+        f.name: to_json(getattr(alignment, f.name))
+        for f in dataclasses.fields(alignment)
+        if f.name != "element"
+    }
+    return {**facts, "cosine": alignment.cosine, "start_cosine": alignment.start_cosine}
+
+
+@functools.singledispatch
+def render(result: object, console: Console) -> None:  # noqa: ARG001 - of those registered
+    """Print one result as text."""
+    raise TypeError(f"nothing is known about showing a {type(result).__name__}")
+
+
+@render.register
+def _(results: list, console: Console) -> None:  # type: ignore[type-arg]
+    if results and isinstance(results[0], ListedSpec):
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in ("spec", "permutations", "what it describes"):
+            table.add_column(column, overflow="fold")
+        for spec in results:
+            table.add_row(spec.name, ", ".join(spec.permutations), spec.description)
+        console.print(table)
+        return
+    for result in results:
+        render(result, console)
+
+
+@render.register
+def _(problem: Problem, console: Console) -> None:
+    console.print(str(problem), markup=False)
+
+
+@render.register
+def _(steps: Plan, console: Console) -> None:
+    _line(console, "model", f"{steps.model} ({steps.format}, {_size(steps.nbytes)})")
+    if steps.reference is not None:
+        _line(console, "reference", str(steps.reference))
+    _spec_lines(console, steps.spec, steps.permutations, steps.log10_order)
+    _line(console, "would write", f"{steps.output} ({steps.tensors} tensors)")
+
+
+@render.register
+def _(done: Rebased, console: Console) -> None:
+    steps = done.plan
+    _line(
+        console, "model", f"{steps.model} ({steps.format}, {_count(steps.parameters)} parameters)"
+    )
+    if steps.reference is not None:
+        _line(console, "reference", str(steps.reference))
+    _spec_lines(console, steps.spec, steps.permutations, steps.log10_order)
+    if done.alignment is not None:
+        _alignment_lines(console, done.alignment)
+    units, moved = sum(done.units.values()), sum(done.moved.values())
+    _line(console, "moved", f"{moved:,} of {units:,} units")
+    _line(console, "proven", f"{done.proven} of {steps.tensors} tensors are the input renumbered")
+    _line(console, "digest", done.digest)
+    if done.permutations is not None:
+        _line(console, "permutations", str(done.permutations))
+    _line(console, "wrote", f"{done.output} ({_size(steps.nbytes)})")
+    _notes(console, done.notes)
+
+
+@render.register
+def _(aligned: Aligned, console: Console) -> None:
+    _line(console, "spec", aligned.spec)
+    _alignment_lines(console, aligned.alignment)
+    _line(console, "moved", f"{sum(aligned.moved.values()):,} units")
+    if aligned.output is not None:
+        _line(console, "wrote", str(aligned.output))
+
+
+def _alignment_lines(console: Console, alignment: Alignment) -> None:
+    gain = alignment.cosine - alignment.start_cosine
+    _line(
+        console,
+        "alignment",
+        f"cosine similarity {alignment.start_cosine:.4f} → {alignment.cosine:.4f}"
+        + ("" if gain > 0 else " (nothing was gained: the numbering was the best one found)"),
+    )
+    _line(
+        console,
+        "search",
+        f"{alignment.method}, {alignment.sweeps} sweeps, best of {len(alignment.restarts)} starts"
+        + ("" if alignment.converged else "; it had not converged"),
+    )
+
+
+@render.register
+def _(steps: MergePlan, console: Console) -> None:
+    _merge_lines(console, steps)
+    _line(console, "would read", _size(steps.read_bytes))
+    _line(console, "would write", f"{steps.output} ({_size(steps.write_bytes)})")
+
+
+@render.register
+def _(merged: Merged, console: Console) -> None:
+    _merge_lines(console, merged.plan)
+    for path, alignment in zip(merged.plan.models[1:], merged.alignments, strict=False):
+        _line(console, "aligned", str(path))
+        _alignment_lines(console, alignment)
+    _line(console, "wrote", f"{merged.output} ({_size(merged.plan.write_bytes)})")
+    _notes(console, merged.notes)
+
+
+def _merge_lines(console: Console, steps: MergePlan) -> None:
+    for path, weight in zip(steps.models, steps.weights, strict=True):
+        _line(console, "model", f"{path} × {weight:.4g}")
+    _line(console, "method", steps.method + ("" if steps.align else ", not aligned"))
+    _line(console, "spec", steps.spec)
+
+
+_VERDICTS = {
+    Relation.IDENTICAL: "the same model, stored in the same numbering",
+    Relation.RENUMBERED: "the same model, renumbered: both compute the same function",
+    Relation.ROUNDED: "the same model up to renumbering and rounding",
+    Relation.RELATED: "relatives: after alignment they are near, as a fine-tuned copy is",
+    Relation.UNRELATED: "different models: they stay far apart after alignment",
+}
+
+
+@render.register
+def _(comparison: Comparison, console: Console) -> None:
+    _line(console, "A", str(comparison.a))
+    _line(console, "B", str(comparison.b))
+    _line(console, "spec", comparison.spec)
+    _line(console, "canonical A", comparison.canonical[0])
+    _line(console, "canonical B", comparison.canonical[1])
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("", "‖A−B‖/‖A‖", "cosine", "largest", "equal"):
+        table.add_column(column, justify="left" if not column else "right")
+    _difference_row(table, "as stored", comparison.as_stored)
+    if comparison.aligned is not None:
+        _difference_row(table, "aligned", comparison.aligned)
+    console.print(table)
+    color = "green" if comparison.same else "yellow"
+    console.print(f"[{color}]{_VERDICTS[comparison.relation]}[/{color}]")
+    _notes(console, comparison.notes)
+
+
+def _difference_row(table: Table, name: str, difference: Difference) -> None:
+    table.add_row(
+        name,
+        f"{difference.relative:.4g}",
+        f"{difference.cosine:.4f}",
+        f"{difference.largest:.3g}",
+        f"{100 * difference.equal:.1f} %",
+    )
+
+
+@render.register
+def _(found: Digests, console: Console) -> None:
+    console.print(f"{found.canonical}  {found.path}", markup=False)
+    if not found.exact:
+        _notes(console, ("the canonical order was not unique: this digest may differ for a copy",))
+
+
+@render.register
+def _(seen: Inspection, console: Console) -> None:
+    _line(console, "file", f"{seen.path} ({seen.format}, {_size(seen.nbytes)})")
+    _line(console, "tensors", f"{len(seen.tensors):,} with {_count(seen.parameters)} parameters")
+    _line(console, "types", ", ".join(f"{k} {_count(n)}" for k, n in seen.dtypes.items()))
+    for key, value in seen.metadata.items():
+        _line(console, "metadata", f"{key}: {value}")
+    if seen.tied:
+        _line(console, "tied", ", ".join(f"{a} = {b}" for a, b in seen.tied.items()))
+    if seen.spec is not None:
+        _spec_lines(console, seen.spec, seen.permutations, seen.log10_order)
+    _notes(console, seen.notes)
+    if seen.problem is not None:
+        console.print(f"[yellow]no spec fits[/yellow]: {seen.problem}")
+
+
+@render.register
+def _(seen: PermutationInspection, console: Console) -> None:
+    _line(console, "file", f"{seen.path} (permutations)")
+    _line(console, "spec", f"{seen.spec} ({seen.spec_digest[:12]})")
+    _line(console, "from model", seen.source)
+    _line(console, "to model", seen.result)
+    _line(console, "method", seen.method)
+    for key, value in seen.details.items():
+        _line(console, key, value)
+    for name, moved in seen.moved.items():
+        _line(console, name, f"{moved:,} units moved (size {seen.sizes[name]:,})")
+
+
+@render.register
+def _(found: Detected, console: Console) -> None:
+    _line(console, "spec", found.spec)
+    _line(console, "tensors", f"all {found.tensors} described, {len(found.ignored)} ignored")
+    _line(console, "sizes", _listed({k: v for k, v in found.sizes.items() if "_" not in k[:1]}))
+    _line(console, "permutations", _listed(found.permutations))
+
+
+def _spec_lines(
+    console: Console, spec: str, permutations: Mapping[str, int], log10_order: float
+) -> None:
+    _line(console, "spec", spec)
+    _line(
+        console,
+        "permutations",
+        f"{_listed(permutations)}; 10^{log10_order:,.0f} equal renumberings",
+    )
+
+
+def _listed(sizes: Mapping[str, int]) -> str:
+    """List sizes with the instances of one name together: `embed 384, ff ×6 1536`."""
+    grouped: dict[tuple[str, int], int] = {}
+    for key, size in sizes.items():
+        name = key.partition("[")[0]
+        grouped[name, size] = grouped.get((name, size), 0) + 1
+    return ", ".join(
+        f"{name} {size}" + (f" ×{count}" if count > 1 else "")
+        for (name, size), count in grouped.items()
+    )
+
+
+def _tensor_table(seen: Inspection) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("tensor", "type", "shape"):
+        table.add_column(column, overflow="fold")
+    for name, info in seen.tensors.items():
+        table.add_row(name, info.dtype, "×".join(map(str, info.shape)) or "scalar")
+    return table
+
+
+def _line(console: Console, key: str, value: str) -> None:
+    console.print(f"[bold]{key:<13}[/bold]", end="")
+    console.print(value, markup=False)
+
+
+def _notes(console: Console, notes: Sequence[str]) -> None:
+    for note in dict.fromkeys(notes):
+        console.print("[yellow]note[/yellow]         ", end="")
+        console.print(note, markup=False)
+
+
+def _size(nbytes: int) -> str:
+    value, unit = float(nbytes), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:  # noqa: PLR2004
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.3g} {unit}"
+
+
+def _count(number: int) -> str:
+    return f"{number:,}"
+
+
+@contextmanager
+def progress_bar(*, quiet: bool = False) -> Iterator[Tell | None]:
+    """Yield a progress callback that draws a bar on stderr, where that is a terminal."""
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def tell(stage: str, done: int, total: int) -> None:
+            bar.update(task, description=stage, completed=done, total=total or None)
+
+        yield tell
