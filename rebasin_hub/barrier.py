@@ -1,0 +1,52 @@
+"""Loss barriers: how much the loss rises on the straight line between two models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["POINTS", "Curve", "grid", "removed"]
+
+POINTS = 25
+"""Points of the grid on which a barrier is measured, both ends included (Ainsworth et al. 2022)."""
+
+
+def grid(points: int = POINTS) -> tuple[float, ...]:
+    """Return λ from 0 (model A) to 1 (model B)."""
+    return tuple(float(x) for x in np.linspace(0.0, 1.0, points))
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A loss along the straight line from model A (λ = 0) to model B (λ = 1)."""
+
+    lambdas: tuple[float, ...]
+    losses: tuple[float, ...]
+
+    @property
+    def entezari(self) -> float:
+        """The barrier over the straight line between the two ends' losses.
+
+        max over λ of L(λ) − [(1−λ)·L(A) + λ·L(B)], Entezari et al. 2022, definition 1.
+        """
+        base = np.interp(self.lambdas, (0.0, 1.0), (self.losses[0], self.losses[-1]))
+        return float(np.max(np.subtract(self.losses, base)))
+
+    @property
+    def frankle(self) -> float:
+        """The barrier over the mean of the two ends' losses.
+
+        max over λ of L(λ) − ½·(L(A) + L(B)), Frankle et al. 2020, section 2.
+        """
+        return max(self.losses) - (self.losses[0] + self.losses[-1]) / 2
+
+    @property
+    def midpoint(self) -> float:
+        """The loss of the mean of the two models."""
+        return float(np.interp(0.5, self.lambdas, self.losses))
+
+
+def removed(naive: Curve, aligned: Curve) -> float | None:
+    """Return the share of the naive barrier that is gone after alignment; None without one."""
+    return 1 - aligned.entezari / naive.entezari if naive.entezari > 0 else None
