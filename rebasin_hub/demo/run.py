@@ -31,7 +31,6 @@ FILES = (
     "b-to-a.safetensors",
     "b.rebased.safetensors",
     "merged.safetensors",
-    "naive.safetensors",
     "barrier.png",
 )
 

@@ -1,23 +1,11 @@
-"""Results for people (rich text on stdout) and for programs (one JSON document)."""
+"""Results as text for people."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import json as jsonlib
-import math
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
 from rebasin_hub.align import Alignment
@@ -26,50 +14,11 @@ from rebasin_hub.pipeline.compare import Comparison, Difference, Relation
 from rebasin_hub.pipeline.inspect import Digests, Inspection, PermutationInspection
 from rebasin_hub.pipeline.matching import Aligned
 from rebasin_hub.pipeline.merging import Merged, MergePlan
-from rebasin_hub.pipeline.models import Progress as Tell
 from rebasin_hub.pipeline.specs import Detected, ListedSpec
 from rebasin_hub.pipeline.write import Plan, Rebased
+from rebasin_hub.prove import Proof
 
-__all__ = ["progress_bar", "show", "to_json"]
-
-
-def show(result: object, *, json: bool = False, tensors: bool = False) -> None:
-    """Print a result on stdout, as text or as one JSON document."""
-    if json:
-        sys.stdout.write(jsonlib.dumps(to_json(result), indent=2, ensure_ascii=False) + "\n")
-        return
-    console = Console(highlight=False, soft_wrap=True)
-    render(result, console)
-    if tensors and isinstance(result, Inspection):
-        console.print(_tensor_table(result))
-
-
-def to_json(value: object) -> object:  # noqa: PLR0911 - one for each kind of value
-    """Turn a result into plain JSON values; index arrays and models' weights are left out."""
-    if isinstance(value, Alignment):
-        return _alignment_json(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    match value:
-        case Mapping():
-            return {str(key): to_json(item) for key, item in value.items()}
-        case str() | None | bool() | int():
-            return value
-        case float() if math.isfinite(value):
-            return value
-        case list() | tuple():
-            return [to_json(item) for item in value]
-        case _:
-            return str(value)
-
-
-def _alignment_json(alignment: Alignment) -> object:
-    facts = {
-        f.name: to_json(getattr(alignment, f.name))
-        for f in dataclasses.fields(alignment)
-        if f.name != "element"
-    }
-    return {**facts, "cosine": alignment.cosine, "start_cosine": alignment.start_cosine}
+__all__ = ["render", "tensor_table"]
 
 
 @functools.singledispatch
@@ -142,7 +91,7 @@ def _alignment_lines(console: Console, alignment: Alignment) -> None:
         console,
         "alignment",
         f"cosine similarity {alignment.start_cosine:.4f} → {alignment.cosine:.4f}"
-        + ("" if gain > 0 else " (nothing was gained: the numbering was the best one found)"),
+        + ("" if gain > 0 else " (nothing was gained)"),
     )
     _line(
         console,
@@ -258,6 +207,36 @@ def _(found: Detected, console: Console) -> None:
     _line(console, "permutations", _listed(found.permutations))
 
 
+@render.register
+def _(proof: Proof, console: Console) -> None:
+    _line(console, "spec", proof.spec)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("model", "permutation", "deviation", "left out: noticed", "largest"):
+        table.add_column(column, justify="left" if column in {"model", "permutation"} else "right")
+    for example in proof.examples:
+        for p in example.permutations:
+            noticed = sum(control.noticed for control in p.controls)
+            largest = max((control.deviation for control in p.controls), default=0.0)
+            table.add_row(
+                example.model,
+                p.name,
+                f"{p.deviation:.1e}",
+                f"{noticed} of {len(p.controls)}",
+                f"{largest:.1e}",
+            )
+        table.add_row(example.model, "all together", f"{example.deviation:.1e}", "", "")
+    console.print(table)
+    for place in proof.unnoticed:
+        _notes(console, (f"no example notices when {place} is left out",))
+    for line in proof.unused:
+        _notes(console, (f"no example has {line}",))
+    if proof.holds:
+        console.print("[green]proven: the function is unchanged up to rounding in float64[/green]")
+    for failure in proof.failures:
+        console.print("[red]failed[/red]       ", end="")
+        console.print(failure, markup=False)
+
+
 def _spec_lines(
     console: Console, spec: str, permutations: Mapping[str, int], log10_order: float
 ) -> None:
@@ -281,7 +260,8 @@ def _listed(sizes: Mapping[str, int]) -> str:
     )
 
 
-def _tensor_table(seen: Inspection) -> Table:
+def tensor_table(seen: Inspection) -> Table:
+    """Return a table of every tensor of a checkpoint."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("tensor", "type", "shape"):
         table.add_column(column, overflow="fold")
@@ -312,20 +292,3 @@ def _size(nbytes: int) -> str:
 
 def _count(number: int) -> str:
     return f"{number:,}"
-
-
-@contextmanager
-def progress_bar(*, quiet: bool = False) -> Iterator[Tell | None]:
-    """Yield a progress callback that draws a bar on stderr, where that is a terminal."""
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
-        yield None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
-        task = bar.add_task("", total=None)
-
-        def tell(stage: str, done: int, total: int) -> None:
-            bar.update(task, description=stage, completed=done, total=total or None)
-
-        yield tell

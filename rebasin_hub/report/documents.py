@@ -1,0 +1,50 @@
+"""Results as JSON values."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from rebasin_hub.align import Alignment
+from rebasin_hub.pipeline.compare import Comparison
+from rebasin_hub.prove import Proof
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+__all__ = ["to_json"]
+
+
+def to_json(value: object) -> object:  # noqa: PLR0911 - one for each kind of value
+    """Turn a result into plain JSON values; index arrays and models' weights are left out."""
+    if isinstance(value, Alignment):
+        return _alignment(value)
+    if isinstance(value, Comparison):
+        return {**_fields(value), "same": value.same}
+    if isinstance(value, Proof):
+        return value.as_json()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _fields(value)
+    match value:
+        case Mapping():
+            return {str(key): to_json(item) for key, item in value.items()}
+        case str() | None | bool() | int():
+            return value
+        case float() if math.isfinite(value):
+            return value
+        case list() | tuple():
+            return [to_json(item) for item in value]
+        case _:
+            return str(value)
+
+
+def _fields(value: DataclassInstance, leave_out: str = "") -> dict[str, object]:
+    names = [field.name for field in dataclasses.fields(value) if field.name != leave_out]
+    return {name: to_json(getattr(value, name)) for name in names}
+
+
+def _alignment(alignment: Alignment) -> dict[str, object]:
+    cosines = {"cosine": alignment.cosine, "start_cosine": alignment.start_cosine}
+    return {**_fields(alignment, leave_out="element"), **cosines}

@@ -1,0 +1,59 @@
+"""The demo trains, aligns, merges and tells the truth about it."""
+
+import pytest
+
+from rebasin_hub.barrier import Curve, grid, removed
+from rebasin_hub.errors import OutputError
+from rebasin_hub.plot import save_curves, terminal_curves
+
+
+def curve(losses):
+    return Curve(grid(len(losses)), tuple(losses))
+
+
+def test_barriers_follow_their_definitions():
+    hill = curve([1.0, 4.0, 2.0])
+    assert hill.entezari == 4.0 - 1.5
+    assert hill.frankle == 4.0 - 1.5
+    slope = curve([1.0, 2.5, 3.0])
+    assert slope.entezari == 0.5
+    assert slope.frankle == 1.0
+    assert slope.midpoint == 2.5
+    assert curve([1.0, 0.0, 1.0]).entezari == 0
+    assert len(grid()) == 25
+
+
+def test_the_share_removed_needs_a_barrier():
+    hill, lower, flat = curve([0, 2, 0]), curve([0, 0.5, 0]), curve([1, 1, 1])
+    assert removed(hill, lower) == 0.75
+    assert removed(flat, lower) is None
+
+
+def test_curves_are_drawn_where_they_are():
+    lines = terminal_curves({"naive": curve([0, 3, 0])}, width=41, height=4).splitlines()
+    assert lines[0] == "   3.000 ┤" + " " * 20 + "●"
+    assert lines[3] == "   0.000 ┤●" + " " * 39 + "●"
+    assert "● naive" in lines[-1]
+
+
+def test_a_picture_is_a_png(tmp_path):
+    pytest.importorskip("matplotlib")
+    save_curves({"naive": curve([0, 3, 0])}, tmp_path / "c.png", title="t")
+    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_demo_removes_a_barrier_and_leaves_its_files(tmp_path, capsys):
+    pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    from rebasin_hub.demo import run_demo
+    from rebasin_hub.demo.run import FILES
+
+    naive, aligned = run_demo(tmp_path)
+    out = capsys.readouterr().out
+    assert naive.entezari > 0.3
+    assert aligned.entezari < 0.05
+    assert f"Alignment removed {100 * removed(naive, aligned):.0f} % of the barrier." in out
+    assert "$ rebasin-hub canonicalize" in out
+    assert {p.name for p in tmp_path.iterdir()} == set(FILES)
+    with pytest.raises(OutputError, match="of an earlier run"):
+        run_demo(tmp_path)
