@@ -1,0 +1,53 @@
+"""Checkpoint files: opened lazily, streamed back in the same format, bit for bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rebasin_hub.errors import FormatError
+from rebasin_hub.formats.atomic import new_directory, new_file
+from rebasin_hub.formats.checkpoint import Checkpoint
+from rebasin_hub.formats.safetensors import SafetensorsCheckpoint
+from rebasin_hub.formats.directory import DirectoryCheckpoint
+from rebasin_hub.formats.sniff import HEAD, check_exists, foreign, is_pickle, is_zip, open_input
+from rebasin_hub.formats.target import Target, check_output
+from rebasin_hub.formats.torch import TorchCheckpoint
+from rebasin_hub.formats.writer import Saved, save_like, save_safetensors
+
+__all__ = [
+    "Checkpoint",
+    "Saved",
+    "Target",
+    "check_output",
+    "new_directory",
+    "new_file",
+    "open_checkpoint",
+    "save_like",
+    "save_safetensors",
+]
+
+_READ = ".safetensors, .pt, .pth, .bin, .ckpt and Hugging Face directories"
+
+
+def open_checkpoint(path: str | Path) -> Checkpoint:
+    """Open a checkpoint: a safetensors file, a torch file, or a Hugging Face directory.
+
+    Only headers are read. What a file is, its content decides.
+
+    Raises:
+        FormatError: there is no such file, or it is damaged, hostile or of another kind.
+        MissingExtraError: it is a torch file, and torch is not installed.
+
+    """
+    path = Path(path)
+    if check_exists(path):
+        return DirectoryCheckpoint(path)
+    with open_input(path) as file:
+        head = file.read(HEAD)
+    suffix = path.suffix.lower()
+    if suffix == ".safetensors" or head[8:9] == b"{":
+        return SafetensorsCheckpoint(path)
+    if (is_zip(head) and suffix not in {".npz", ".onnx", ".zip"}) or is_pickle(head):
+        return TorchCheckpoint(path)
+    what, do = foreign(head) or ("of an unknown kind", f"what can be read: {_READ}")
+    raise FormatError(f"{path}: is {what}; {do}")

@@ -1,0 +1,131 @@
+"""Writing a checkpoint in the likeness of the one that it was made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rebasin_hub.formats.atomic import new_directory, new_file
+from rebasin_hub.formats.safetensors import write_safetensors
+from rebasin_hub.formats.directory import DirectoryCheckpoint, write_directory
+from rebasin_hub.formats.supply import Supply
+from rebasin_hub.formats.target import check_output
+from rebasin_hub.formats.torch import TorchCheckpoint
+from rebasin_hub.formats.torchfile import write_torch
+from rebasin_hub.tensors import TensorInfo, dtype_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from rebasin_hub.formats.checkpoint import Checkpoint
+    from rebasin_hub.formats.raw import Array
+
+__all__ = ["Saved", "save_like", "save_safetensors"]
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What was written."""
+
+    path: Path
+    nbytes: int
+    """Bytes of all files."""
+    tensors: Mapping[str, str]
+    """Name to the SHA-256 of the tensor's bytes, as written."""
+    files: tuple[Path, ...]
+    notes: tuple[str, ...] = field(default=())
+    """What a user should know of the result, beside the notes of its source."""
+
+
+def save_safetensors(
+    path: str | Path,
+    tensors: Mapping[str, Array],
+    metadata: Mapping[str, str] | None = None,
+    *,
+    force: bool = False,
+) -> Saved:
+    """Write arrays to one safetensors file, byte for byte as the safetensors library would.
+
+    Law: loading gives back names, values (bit for bit) and metadata.
+
+    Raises:
+        OutputError: the file exists (without `force`), cannot be written or cannot hold a name.
+        ProofError: the disk gave back other bytes than were written.
+
+    """
+    out = Path(path).absolute()
+    header = {name: TensorInfo(dtype_of(array), array.shape) for name, array in tensors.items()}
+    supply = Supply(header, tensors.__getitem__)
+    with new_file(out, force=force) as file:
+        write_safetensors(file, header, supply, metadata)
+        nbytes = file.tell()
+    return Saved(out, nbytes, supply.digests, (out,))
+
+
+def save_like(
+    source: Checkpoint,
+    out: str | Path,
+    produce: Callable[[str], Array],
+    *,
+    header: Mapping[str, TensorInfo] | None = None,
+    metadata: Mapping[str, str] | None = None,
+    force: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Saved:
+    """Write a checkpoint like `source`, with the tensors that `produce` makes, one at a time.
+
+    Format, shards, nesting, prefixes, ties and side files are those of `source`; an `out` that
+    ends in `.safetensors` gives one safetensors file from any source. `header` (default: the
+    source's) tells each tensor's type and shape, for the same names; `metadata` (default: the
+    source's) is the text in safetensors files; `progress` is told bytes done and in all.
+
+    Raises:
+        OutputError: as `check_output`, or the output cannot be written.
+        ProofError: `produce` made another type or shape than `header` says, or the disk gave
+            back other bytes than were written.
+
+    """
+    target = check_output(source, out, force=force)
+    header = source.header if header is None else header
+    if header.keys() != source.header.keys():
+        raise ValueError("header and source must name the same tensors")
+    supply = Supply(header, produce, progress)
+    if isinstance(source, DirectoryCheckpoint) and target.kind == "directory":
+        with new_directory(target.path, force=force) as folder:
+            nbytes = write_directory(folder, source, supply, metadata, target.path)
+        files = tuple(sorted(file for file in target.path.rglob("*") if file.is_file()))
+    else:
+        with new_file(target.path, force=force) as file:
+            if isinstance(source, TorchCheckpoint) and target.kind == "torch":
+                write_torch(file, source, header, supply)
+            else:
+                write_safetensors(file, header, supply, _metadata(source, metadata))
+                supply.notes += _conversion_notes(source)
+            nbytes = file.tell()
+        files = (target.path,)
+    return Saved(target.path, nbytes, supply.digests, files, tuple(supply.notes))
+
+
+def _metadata(source: Checkpoint, given: Mapping[str, str] | None) -> Mapping[str, str] | None:
+    if given is not None:
+        return given
+    # transformers wants to be told which library the layout of the tensors comes from.
+    return source.metadata or ({"format": "pt"} if _torch_parts(source) else None)
+
+
+def _torch_parts(source: Checkpoint) -> list[TorchCheckpoint]:
+    parts = source.shards if isinstance(source, DirectoryCheckpoint) else (source,)
+    return [part for part in parts if isinstance(part, TorchCheckpoint)]
+
+
+def _conversion_notes(source: Checkpoint) -> list[str]:
+    """Say what a single safetensors file cannot take over from its source."""
+    left = [name for part in _torch_parts(source) for name in part.state.beside]
+    if isinstance(source, DirectoryCheckpoint):
+        left += source.side_files
+    notes = [f"left behind: {', '.join(left)}"] if left else []
+    if source.tied:
+        pairs = ", ".join(f"{name} = {first}" for name, first in source.tied.items())
+        notes.append(f"tied in the source, stored twice: {pairs}")
+    return notes
