@@ -1,0 +1,107 @@
+"""Families: a permutation with everything that depends on it, and the blocks that it stands on."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from rebasin_hub.align.backend import Array, Backend
+from rebasin_hub.align.problem import Problem, places_of
+from rebasin_hub.axes import Block
+from rebasin_hub.permute import SymmetryGroup
+
+__all__ = ["Family", "View", "families", "operand"]
+
+
+@dataclass(frozen=True)
+class View:
+    """One way to read a block as linear in a family: `factors` move the atoms at `active`.
+
+    A block on which a permutation stands twice has one view for each place; the other place is
+    then frozen as it is at the moment.
+    """
+
+    term: int
+    factors: tuple[str, ...]
+    active: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """A permutation that depends on no other, with everything that depends on it.
+
+    `group` is the family's own group of renumberings, `views` are grouped by term.
+    """
+
+    root: str
+    group: SymmetryGroup
+    views: tuple[View, ...]
+    touches_fixed: bool
+
+    @cached_property
+    def terms(self) -> tuple[int, ...]:
+        """The terms that the family stands on."""
+        return tuple(dict.fromkeys(view.term for view in self.views))
+
+    @cached_property
+    def linear(self) -> bool:
+        """Whether no permutation of the family stands twice on one block."""
+        return len(self.terms) == len(self.views)
+
+
+def families(problem: Problem) -> tuple[Family, ...]:
+    """Return every family that stands on a term, in the order of the group's factors."""
+    group = problem.group
+    found = []
+    for root in group.roots:
+        members = group.family(root)
+        own = SymmetryGroup({name: group.factors[name] for name in members})
+        views, anchored = [], False
+        for number, term in enumerate(problem.terms):
+            views += [View(number, *view) for view in _views(term.block, own)]
+            anchored |= _touches_fixed(term.block, members)
+        if views:
+            found.append(Family(root, own, tuple(views), anchored))
+    return tuple(found)
+
+
+def operand(backend: Backend, array: Array, view: View, unaligned: Collection[int] = ()) -> Array:
+    """Bring a block to the shape of its active atoms, with all others flattened into a last axis.
+
+    Coordinates along the atoms at `unaligned` cannot be compared between the models yet: they are
+    sorted by value, which makes the result independent of how these atoms are numbered.
+    """
+    xp = backend.xp
+    frozen = [n for n in range(array.ndim) if n not in view.active]
+    kept = [n for n in frozen if n not in unaligned]
+    folded = [n for n in frozen if n in unaligned]
+    shape = tuple(array.shape[n] for n in view.active)
+    array_of = xp.permute_dims(array, (*view.active, *kept, *folded))
+    if folded:
+        widths = (math.prod(array.shape[n] for n in part) for part in (kept, folded))
+        array_of = xp.sort(xp.reshape(array_of, (*shape, *widths)), axis=-1)
+    return xp.reshape(array_of, (*shape, -1))
+
+
+def _views(block: Block, group: SymmetryGroup) -> Iterator[tuple[tuple[str, ...], tuple[int, ...]]]:
+    """Yield every choice of one atom for each factor whose parent is chosen too."""
+    places = {name: at for name, at in places_of(block).items() if name in group.factors}
+    factors = tuple(name for name in group.factors if name in places)
+    if not factors:
+        return
+    for active in itertools.product(*(places[name] for name in factors)):
+        if all(block.parents[n] is None or block.parents[n] in active for n in active):
+            yield factors, active
+
+
+def _touches_fixed(block: Block, members: tuple[str, ...]) -> bool:
+    """Tell whether all other atoms are fixed, and more than one number stands along them."""
+    others = [atom for atom in block.atoms if atom.permutation not in members]
+    return (
+        len(others) < len(block.atoms)
+        and all(atom.permutation is None for atom in others)
+        and math.prod(atom.size for atom in others) > 1
+    )
