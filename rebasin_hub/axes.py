@@ -159,6 +159,11 @@ class BoundTensor:
                 f"'{atom.permutation}' depends on '{wanted}', which stands beside it "
                 f"{len(choice)} times, expected once"
             )
+        if axis < 0 <= placed[choice[0]][0]:
+            raise LookupError(
+                f"'{atom.permutation}' renumbers names, so '{wanted}', which it depends on, must "
+                "stand in the name too"
+            )
         return choice[0]
 
     def stack(self, read: Callable[[str], NDArray[Scalar]]) -> NDArray[Scalar]:

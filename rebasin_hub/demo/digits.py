@@ -62,7 +62,7 @@ def train(digits: Digits, seed: int) -> dict[str, Tensor]:
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     images, labels = digits.train
     for _ in range(EPOCHS):
-        for batch in torch.randperm(len(labels), generator=shuffle).split(BATCH):
+        for batch in torch.split(torch.randperm(len(labels), generator=shuffle), BATCH):
             optimizer.zero_grad()
             cross_entropy(network(images[batch]), labels[batch]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()

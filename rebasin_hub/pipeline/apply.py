@@ -47,6 +47,7 @@ def apply_file(
 
     """
     permutations = PermutationFile.load(file)
+    free_output(output, force=force, inputs=[file])
     if invert:
         permutations = permutations.inverted()
     with open_model(path, choice or Choice()) as model:
@@ -73,7 +74,7 @@ def compose_files(
         OutputError: the output exists or cannot be written.
 
     """
-    free_output(output, force=force)
+    free_output(output, force=force, inputs=[first, second])
     composed = PermutationFile.load(second).after(PermutationFile.load(first))
     composed.save(output, force=force)
     return composed

@@ -60,13 +60,15 @@ def canonicalize(
     """
     output = output or default_output(path)
     with open_model(path, choice or Choice()) as model:
-        check_output(model.checkpoint, output, force=force)
-        free_output(permutations, force=force)
         steps = plan_rebase(model, reference, output)
         if reference is None:
+            check_output(model.checkpoint, output, force=force)
+            free_output(permutations, force=force, inputs=[path])
             found = None if dry_run else _order(model, progress)
         else:
             with open_like(reference, model) as target:
+                check_output(model.checkpoint, output, others=[target.checkpoint], force=force)
+                free_output(permutations, force=force, inputs=[path, reference])
                 found = None if dry_run else _match(target, model, matching, progress)
         if found is None:
             return steps

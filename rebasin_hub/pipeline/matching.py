@@ -87,7 +87,7 @@ def align_models(
         OutputError: the permutation file exists or cannot be written.
 
     """
-    free_output(output, force=force)
+    free_output(output, force=force, inputs=[path, reference])
     with open_model(path, choice or Choice()) as model, open_like(reference, model) as target:
         result = (matching or Matching()).run(target, model, progress)
         if output is not None:

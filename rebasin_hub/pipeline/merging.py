@@ -118,8 +118,8 @@ def merge(
         first = stack.enter_context(open_model(paths[0], choice or Choice()))
         others = [stack.enter_context(open_like(path, first)) for path in paths[1:]]
         header = _merged_header(first.header, recipe.dtype)
-        for model in (first, *others):
-            check_output(model.checkpoint, output, force=force)
+        checkpoints = [model.checkpoint for model in others]
+        check_output(first.checkpoint, output, others=checkpoints, force=force)
         steps = MergePlan(
             models=tuple(paths),
             weights=weights,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -112,14 +112,18 @@ def default_output(model: Path, tag: str = "canonical") -> Path:
     return whole.with_name(f"{whole.stem}.{tag}{whole.suffix}")
 
 
-def free_output(path: Path | None, *, force: bool) -> None:
-    """Refuse a file that exists, before any long work starts.
+def free_output(path: Path | None, *, force: bool, inputs: Sequence[Path]) -> None:
+    """Refuse a permutation file that cannot be written, before any long work starts.
 
     Raises:
-        OutputError: it exists, and `force` is not set.
+        OutputError: it exists, and `force` is not set; or it is one of the inputs.
 
     """
-    if path is not None and path.exists() and not force:
+    if path is None or not path.exists():
+        return
+    if any(path.samefile(one) for one in inputs if one.exists()):
+        raise OutputError(f"{path}: is an input, which is never changed; choose another name")
+    if not force:
         raise OutputError(f"{path}: exists already; choose another name or give --force")
 
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from conftest import gpt2, mlp
+from cli_models import gpt2, mlp
 from safetensors.numpy import save_file
 
 
@@ -148,6 +148,13 @@ def test_outputs_are_never_overwritten_unasked(run, models):
     run("canonicalize", "a.safetensors", "-o", "link.safetensors", "--force", code=1)
     os.link(models / "a.safetensors", models / "hard.safetensors")
     run("canonicalize", "a.safetensors", "-o", "hard.safetensors", "--force", code=1)
+    with_permutations = ["canonicalize", "a.safetensors", "-o", "new.safetensors", "--force"]
+    run(*with_permutations, "--permutations", "a.safetensors", code=1)
+    run("align", "b.safetensors", "a.safetensors", "-o", "a.safetensors", "--force", code=1)
+    run(
+        "canonicalize", "b.safetensors", "--reference", "a.safetensors", "-o", "a.safetensors",
+        "--force", code=1,
+    )  # fmt: skip
     assert (models / "a.safetensors").read_bytes() == before
 
 

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from cli_models import renumber_mlp
-from conftest import mlp
+from cli_models import mlp, renumber_mlp
 from safetensors.numpy import load_file, save_file
 
 

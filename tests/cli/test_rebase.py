@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from cli_models import renumber_mlp
-from conftest import forward, mlp
+from cli_models import forward, mlp, renumber_mlp
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
