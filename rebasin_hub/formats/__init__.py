@@ -7,8 +7,8 @@ from pathlib import Path
 from rebasin_hub.errors import FormatError
 from rebasin_hub.formats.atomic import new_directory, new_file
 from rebasin_hub.formats.checkpoint import Checkpoint
-from rebasin_hub.formats.safetensors import SafetensorsCheckpoint
 from rebasin_hub.formats.directory import DirectoryCheckpoint
+from rebasin_hub.formats.safetensors import SafetensorsCheckpoint
 from rebasin_hub.formats.sniff import HEAD, check_exists, foreign, is_pickle, is_zip, open_input
 from rebasin_hub.formats.target import Target, check_output
 from rebasin_hub.formats.torch import TorchCheckpoint

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rebasin_hub.formats.atomic import new_directory, new_file
-from rebasin_hub.formats.safetensors import write_safetensors
 from rebasin_hub.formats.directory import DirectoryCheckpoint, write_directory
+from rebasin_hub.formats.safetensors import write_safetensors
 from rebasin_hub.formats.supply import Supply
 from rebasin_hub.formats.target import check_output
 from rebasin_hub.formats.torch import TorchCheckpoint

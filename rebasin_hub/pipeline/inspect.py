@@ -40,7 +40,7 @@ class Inspection:
 
 @dataclass(frozen=True)
 class PermutationInspection:
-    """What a permutation file says, and how many indices each permutation moves."""
+    """What a permutation file says, and how many units each permutation has and moves."""
 
     path: Path
     spec: str
@@ -50,6 +50,7 @@ class PermutationInspection:
     method: str
     details: Mapping[str, str]
     sizes: Mapping[str, int]
+    units: Mapping[str, int]
     moved: Mapping[str, int]
 
 
@@ -101,6 +102,7 @@ def _inspect_permutations(path: Path) -> PermutationInspection:
         method=file.method,
         details=file.details,
         sizes={name: factor.size for name, factor in file.group.factors.items()},
+        units=file.group.units,
         moved=file.group.moved(file.element),
     )
 

@@ -196,7 +196,7 @@ def _(seen: PermutationInspection, console: Console) -> None:
     for key, value in seen.details.items():
         _line(console, key, value)
     for name, moved in seen.moved.items():
-        _line(console, name, f"{moved:,} units moved (size {seen.sizes[name]:,})")
+        _line(console, name, f"{moved:,} of {seen.units[name]:,} units moved")
 
 
 @render.register
