@@ -67,6 +67,15 @@ def prove(
     spec: NameOrFile,
     seed: Seed = 0,
     trials: Annotated[int, typer.Option(help="Random elements of each permutation.", min=1)] = 3,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A Python function that returns a model and its inputs, instead of the spec's "
+            "own examples.",
+            metavar="FILE.py:FUNCTION",
+        ),
+    ] = None,
+    size: Sizes = None,
     json: Json = False,
 ) -> None:
     """Prove a spec on a small randomized model: its permutations must not change the function.
@@ -75,11 +84,19 @@ def prove(
     that must change the function. Exit code 1 if the spec is wrong.
     """
     from rebasin_hub.prove import prove_spec
+    from rebasin_hub.prove.builder import load_builder
     from rebasin_hub.report import progress_bar, show
     from rebasin_hub.shipped import find_spec
 
     with progress_bar() as progress:
-        result = prove_spec(find_spec(spec), seed=seed, trials=trials, progress=progress)
+        result = prove_spec(
+            find_spec(spec),
+            model=load_builder(model) if model is not None else None,
+            sizes=sizes_of(size),
+            seed=seed,
+            trials=trials,
+            progress=progress,
+        )
     show(result, json=json)
     raise typer.Exit(0 if result.holds else 1)
 

@@ -60,13 +60,17 @@ def _sweeps(progress: Progress | None) -> Report | None:
 
 @dataclass(frozen=True)
 class Aligned:
-    """Permutations that were found, what they achieve, and where they were written."""
+    """Permutations that were found, what they achieve, and where they were written.
+
+    `units` counts the units of each permutation, `moved` those that change their place.
+    """
 
     model: Path
     reference: Path
     output: Path | None
     spec: str
     alignment: Alignment
+    units: Mapping[str, int]
     moved: Mapping[str, int]
 
 
@@ -102,5 +106,6 @@ def align_models(
             output=output,
             spec=model.binding.spec.name,
             alignment=result,
+            units=model.binding.group.units,
             moved=model.binding.group.moved(result.element),
         )

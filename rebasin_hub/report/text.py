@@ -66,8 +66,7 @@ def _(done: Rebased, console: Console) -> None:
     _spec_lines(console, steps.spec, steps.permutations, steps.log10_order)
     if done.alignment is not None:
         _alignment_lines(console, done.alignment)
-    units, moved = sum(done.units.values()), sum(done.moved.values())
-    _line(console, "moved", f"{moved:,} of {units:,} units")
+    _moved_line(console, done)
     _line(console, "proven", f"{done.proven} of {steps.tensors} tensors are the input renumbered")
     _line(console, "digest", done.digest)
     if done.permutations is not None:
@@ -80,9 +79,14 @@ def _(done: Rebased, console: Console) -> None:
 def _(aligned: Aligned, console: Console) -> None:
     _line(console, "spec", aligned.spec)
     _alignment_lines(console, aligned.alignment)
-    _line(console, "moved", f"{sum(aligned.moved.values()):,} units")
+    _moved_line(console, aligned)
     if aligned.output is not None:
         _line(console, "wrote", str(aligned.output))
+
+
+def _moved_line(console: Console, result: Aligned | Rebased) -> None:
+    units, moved = sum(result.units.values()), sum(result.moved.values())
+    _line(console, "moved", f"{moved:,} of {units:,} units")
 
 
 def _alignment_lines(console: Console, alignment: Alignment) -> None:

@@ -1,9 +1,13 @@
 """verify, digest, inspect, merge, spec: what the program says of models."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from cli_models import mlp, renumber_mlp
 from safetensors.numpy import load_file, save_file
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 
 
 def relation(done):
@@ -123,3 +127,19 @@ def test_a_proof_is_shown_and_a_wrong_spec_fails_it(run, tmp_path):
     broken = run("spec", "show", "mlp").out.replace("hidden hidden[<layer]", "hidden _")
     (tmp_path / "broken.yaml").write_text(broken)
     run("spec", "prove", "broken.yaml", code=1)
+
+
+def test_a_model_of_the_users_own_proves_a_spec(run, tmp_path):
+    pytest.importorskip("torch")
+    spec = EXAMPLES / "sceptr.yaml"
+    builder = f"{EXAMPLES / 'sceptr_model.py'}:build"
+    done = run("spec", "prove", spec, "--model", builder, "--size", "head=3", "--json").json()
+    assert done["holds"]
+    assert done["examples"][0]["deviation"] < 1e-12
+    (tmp_path / "broken.py").write_text("import nothing_of_this_name")
+    for model, message in (
+        ("nowhere.py:build", "names no Python file and function"),
+        (builder.replace(":build", ":biuld"), "has no function 'biuld'"),
+        ("broken.py:build", "cannot be run: ModuleNotFoundError"),
+    ):
+        assert message in run("spec", "prove", spec, "--model", model, code=1).err
