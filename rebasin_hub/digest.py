@@ -15,6 +15,8 @@ import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping
 
+import numpy as np
+
 from rebasin_hub.bind import Binding
 from rebasin_hub.formats.raw import bytes_of
 from rebasin_hub.permute import Element, Index
@@ -94,10 +96,8 @@ def _parts(index: tuple[Index | None, ...], stored: Array, dtype: str) -> Iterat
         yield gather(index, stored)
         return
     rows = max(1, PART_BYTES * stored.shape[0] // max(1, stored.nbytes))
+    first, *others = index
     for start in range(0, stored.shape[0], rows):
         stretch = slice(start, start + rows)
-        first, *others = index
-        if first is None:
-            yield gather((None, *others), stored[stretch])
-        else:
-            yield gather((first[stretch], *others), stored)
+        part = stored[stretch] if first is None else np.take(stored, first[stretch], axis=0)
+        yield gather((None, *others), part)

@@ -13,9 +13,10 @@ from rebasin_hub.axes import Block, BoundAxis, BoundTensor
 from rebasin_hub.bind import Binding
 from rebasin_hub.permute import Element, Index
 
-__all__ = ["Gather", "Read", "gather", "plan", "rearranged"]
+__all__ = ["Array", "Gather", "Read", "gather", "plan", "rearranged", "same_after"]
 
 Scalar = TypeVar("Scalar", bound=np.generic)
+CHUNK_BYTES = 1 << 20
 Array: TypeAlias = NDArray[np.generic]
 Read: TypeAlias = Callable[[str], Array]
 
@@ -59,18 +60,63 @@ def plan(binding: Binding, element: Element) -> dict[str, Gather]:
 def gather(index: tuple[Index | None, ...], array: NDArray[Scalar]) -> NDArray[Scalar]:
     """Read an array in a new order, bit by bit; see `Gather.index`.
 
-    Returns the array itself where nothing moves.
+    Returns the array itself where nothing moves. Otherwise the memory in use is the array, the
+    result, and some rows.
     """
     if all(axis is None for axis in index):
         return array
-    # Plain integers of the same width move faster than the small float types do.
-    bits = array.view(f"u{array.dtype.itemsize}") if array.dtype.kind == "V" else array
+    bits = _as_integers(array)
+    out = np.empty_like(bits)
+    for rows in _row_chunks(bits):
+        _gather_rows(index, bits, rows, out[rows])
+    return out.view(array.dtype)
+
+
+def same_after(index: tuple[Index | None, ...], array: Array, expected: Array) -> bool:
+    """Tell whether `gather(index, array)` has the bits of another array, some rows at a time."""
+    if array.dtype != expected.dtype or array.shape != expected.shape:
+        return False
+    moved, stored = _as_integers(array), _as_integers(expected)
+    if all(axis is None for axis in index):
+        return np.array_equal(moved, stored)
+    buffer: Array | None = None
+    for rows in _row_chunks(moved):
+        if buffer is None:
+            buffer = np.empty_like(moved[rows])
+        part = buffer[: len(moved[rows])]
+        _gather_rows(index, moved, rows, part)
+        if not np.array_equal(part, stored[rows]):
+            return False
+    return True
+
+
+def _as_integers(array: Array) -> Array:
+    """View elements as integers of their width: small floats move faster, and NaNs compare."""
+    return array.view(f"u{array.dtype.itemsize}")
+
+
+def _gather_rows(index: tuple[Index | None, ...], array: Array, rows: slice, out: Array) -> None:
+    """Fill `out` with some rows of the gathered array, without making the others."""
     if any(axis is not None and axis.ndim > 1 for axis in index):
-        return bits[tuple(axis for axis in index if axis is not None)].view(array.dtype)
-    for number, axis in enumerate(index):
-        if axis is not None:
-            bits = np.take(bits, axis, axis=number)
-    return bits.view(array.dtype)
+        joint = np.broadcast_arrays(*(axis for axis in index if axis is not None))
+        out[...] = array[tuple(axis[rows] for axis in joint)]
+        return
+    first, *others = index
+    steps = [(number, axis) for number, axis in enumerate(others, start=1) if axis is not None]
+    part = array[rows]
+    if first is not None:
+        # "clip" lets numpy write straight to `out`; every index is in range anyway.
+        part = np.take(array, first[rows], axis=0, out=None if steps else out, mode="clip")
+    for number, axis in steps:
+        last = number == steps[-1][0]
+        part = np.take(part, axis, axis=number, out=out if last else None, mode="clip")
+
+
+def _row_chunks(array: Array) -> Iterator[slice]:
+    """Yield slices of the first axis of about a megabyte, which stays in a core's cache."""
+    step = max(1, CHUNK_BYTES // max(1, array[:1].nbytes))
+    for start in range(0, len(array), step):
+        yield slice(start, start + step)
 
 
 def rearranged(binding: Binding, element: Element, read: Read) -> Read:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 
-import numpy as np
-
 from rebasin_hub.bind import Binding
 from rebasin_hub.errors import ProofError
 from rebasin_hub.formats.raw import bytes_of
 from rebasin_hub.permute import Element
-from rebasin_hub.rearrange import Array, Read, gather, plan
+from rebasin_hub.rearrange import Array, Read, gather, plan, same_after
 
 __all__ = ["Prover"]
 
@@ -46,16 +44,9 @@ class Prover:
             bytes_of(stored, self._header[step.source].dtype)
         ).hexdigest()
         renumbered = gather(step.index, stored)
-        if back.source != name or not _same_bits(gather(back.index, renumbered), stored):
+        if back.source != name or not same_after(back.index, renumbered, stored):
             raise ProofError(
                 f"'{name}': the inverse permutation does not lead back to '{step.source}'; nothing "
                 "was written. This is a defect of rebasin-hub: please report it with the spec"
             )
         return renumbered
-
-
-def _same_bits(a: Array, b: Array) -> bool:
-    if a.dtype != b.dtype or a.shape != b.shape:
-        return False
-    bits = np.dtype(f"u{a.dtype.itemsize}")
-    return bool(np.array_equal(np.ascontiguousarray(a).view(bits), b.view(bits)))

@@ -1,0 +1,122 @@
+"""A stored tensor seen by its units: blocks with one axis for each atom, cut into small pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rebasin_hub.axes import Block, BoundTensor
+from rebasin_hub.rearrange import Array, Read
+
+__all__ = ["ELEMENTS", "Piece", "Slab", "bits_of", "cut", "each_slab", "lineage", "pieces"]
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+Piece = tuple[slice, ...]
+
+ELEMENTS = 1 << 16
+"""Elements of one piece: half a megabyte of 64-bit numbers, which stays in a core's cache."""
+
+
+@dataclass(frozen=True, eq=False)
+class Slab:
+    """One block of one stored tensor.
+
+    `values` has one axis for each atom of the block; the atoms of a renumbered name have axes of
+    length one, and `where` says which of their indices this stored tensor stands for. `number` is
+    the block's position among its tensor's blocks.
+    """
+
+    block: Block
+    number: int
+    where: tuple[int, ...]
+    values: Array
+
+    def here(self, axes: tuple[int, ...]) -> Piece:
+        """Return where in an array with these atoms' axes the units of this stored tensor stand."""
+        return tuple(
+            slice(self.where[axis], self.where[axis] + 1) if axis < len(self.where) else slice(None)
+            for axis in axes
+        )
+
+    def spread(self, values: NDArray[Scalar], atom: int) -> NDArray[Scalar]:
+        """Lay one value for each unit of an atom's permutation out along the block's axes.
+
+        Shapes: the group's `shape` of the permutation, to one that broadcasts to `values`.
+        """
+        axes = lineage(self.block, atom)
+        local = values[self.here(axes)]
+        shape = [1] * self.values.ndim
+        for axis, size in zip(axes, local.shape, strict=True):
+            shape[axis] = size
+        return local.transpose(np.argsort(axes)).reshape(shape)
+
+    def gathered(self, values: NDArray[Scalar], atom: int) -> NDArray[Scalar]:
+        """Undo `spread`: from the block's axes to those of the atom's lineage, eldest first."""
+        axes = lineage(self.block, atom)
+        local = values.reshape([values.shape[axis] for axis in sorted(axes)])
+        return local.transpose([sorted(axes).index(axis) for axis in axes])
+
+
+def lineage(block: Block, atom: int) -> tuple[int, ...]:
+    """Return the atoms that an atom's permutation depends on, eldest first, then the atom."""
+    parent = block.parents[atom]
+    return (*lineage(block, parent), atom) if parent is not None else (atom,)
+
+
+def each_slab(tensor: BoundTensor, read: Read, visit: Callable[[Slab], None]) -> None:
+    """Visit every block of every stored tensor, with one stored tensor in memory at a time."""
+    for where in np.ndindex(tensor.names.shape):
+        _visit_stored(tensor, where, read, visit)
+
+
+def _visit_stored(
+    tensor: BoundTensor, where: tuple[int, ...], read: Read, visit: Callable[[Slab], None]
+) -> None:
+    stored = read(str(tensor.names[where]))
+    for number, block in enumerate(tensor.blocks):
+        visit(Slab(block, number, where, _block_of(block, stored)))
+
+
+def _block_of(block: Block, stored: Array) -> Array:
+    for axis, segment in enumerate(block.segments):
+        positions = segment.positions.reshape(-1)
+        first, size = int(positions[0]) if positions.size else 0, positions.size
+        if np.array_equal(positions, np.arange(first, first + size)):
+            stored = stored[(slice(None),) * axis + (slice(first, first + size),)]
+        else:
+            stored = np.take(stored, positions, axis=axis)
+    lead = len(block.tensor.name_atoms)
+    return stored.reshape((1,) * lead + block.shape[lead:])
+
+
+def bits_of(array: Array) -> Array:
+    """Return the raw bits of an array as unsigned integers of the same width."""
+    return array.view(f"u{array.dtype.itemsize}")
+
+
+def pieces(shape: tuple[int, ...], limit: int = ELEMENTS) -> Iterator[Piece]:
+    """Cut an array into consecutive pieces of at most `limit` elements."""
+    axis, tail = len(shape), 1
+    while axis and tail * shape[axis - 1] <= limit:
+        axis -= 1
+        tail *= shape[axis]
+    whole = (slice(None),) * (len(shape) - axis)
+    if axis == 0:
+        yield whole
+        return
+    step = max(1, limit // max(1, tail))
+    for outer in np.ndindex(shape[: axis - 1]):
+        lead = tuple(slice(i, i + 1) for i in outer)
+        for start in range(0, shape[axis - 1], step):
+            yield (*lead, slice(start, start + step), *whole)
+
+
+def cut(array: NDArray[Scalar], piece: Piece) -> NDArray[Scalar]:
+    """Cut a piece out of an array that broadcasts to the shape which the piece was made for."""
+    return array[
+        tuple(p if n > 1 else slice(None) for p, n in zip(piece, array.shape, strict=True))
+    ]
