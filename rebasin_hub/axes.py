@@ -82,10 +82,11 @@ class Block:
         """Cut this block out of a tensor.
 
         Args:
-            array: the stored tensor; for a tensor that a permutation spreads over names, all of
-                them stacked, one leading axis for each atom of the name.
+            array: the stored tensor; for a tensor that a permutation spreads over names, some or
+                all of them stacked, one leading axis for each atom of the name.
 
-        Returns an array of shape `shape`, a view where the block is a contiguous stretch.
+        Returns an array of shape `shape`, but for shorter leading axes where not all were given; a
+        view where the block is a contiguous stretch.
 
         """
         lead = len(self.tensor.name_atoms)
@@ -96,7 +97,7 @@ class Block:
                 array = array[(slice(None),) * axis + (slice(first, first + size),)]
             else:
                 array = np.take(array, flat, axis=axis)
-        return array.reshape(self.shape)
+        return array.reshape(array.shape[:lead] + self.shape[lead:])
 
 
 @dataclass(frozen=True, eq=False)

@@ -116,13 +116,13 @@ class SymmetryGroup:
 
     def compose(self, p: Element, q: Element) -> dict[str, Index]:
         """Return the element that acts as `q` first and `p` after it."""
-        return {name: q[name][self._sources(p, name)] for name in self.factors}
+        return {name: q[name][self.sources(p, name)] for name in self.factors}
 
     def invert(self, p: Element) -> dict[str, Index]:
         """Return the element that undoes `p`."""
         inverse = self.identity()
         for name, factor in self.factors.items():
-            inverse[name][self._sources(p, name)] = np.arange(factor.size)
+            inverse[name][self.sources(p, name)] = np.arange(factor.size)
         return inverse
 
     def equal(self, p: Element, q: Element) -> bool:
@@ -166,8 +166,11 @@ class SymmetryGroup:
             name: int(np.count_nonzero(p[name] != self.identity_of(name))) for name in self.factors
         }
 
-    def _sources(self, p: Element, name: str) -> tuple[Index, ...]:
-        """Return where `p` reads a factor and its ancestors from, as broadcast index arrays."""
+    def sources(self, p: Element, name: str) -> tuple[Index, ...]:
+        """Return where `p` reads a factor's indices from: its ancestors', eldest first, its own.
+
+        The arrays broadcast against one another to `shape(name)`; `p` needs only these factors.
+        """
         lineage = self.lineages[name]
         full = len(lineage)
         return tuple(

@@ -77,20 +77,9 @@ def _visit_stored(
     tensor: BoundTensor, where: tuple[int, ...], read: Read, visit: Callable[[Slab], None]
 ) -> None:
     stored = read(str(tensor.names[where]))
+    stored = stored.reshape((1,) * len(where) + stored.shape)
     for number, block in enumerate(tensor.blocks):
-        visit(Slab(block, number, where, _block_of(block, stored)))
-
-
-def _block_of(block: Block, stored: Array) -> Array:
-    for axis, segment in enumerate(block.segments):
-        positions = segment.positions.reshape(-1)
-        first, size = int(positions[0]) if positions.size else 0, positions.size
-        if np.array_equal(positions, np.arange(first, first + size)):
-            stored = stored[(slice(None),) * axis + (slice(first, first + size),)]
-        else:
-            stored = np.take(stored, positions, axis=axis)
-    lead = len(block.tensor.name_atoms)
-    return stored.reshape((1,) * lead + block.shape[lead:])
+        visit(Slab(block, number, where, block.of(stored)))
 
 
 def bits_of(array: Array) -> Array:

@@ -9,9 +9,9 @@ import numpy as np
 
 from rebasin_hub.canonical.energy import Energy
 from rebasin_hub.canonical.refine import Colours
-from rebasin_hub.permute import Element, Index, SymmetryGroup
+from rebasin_hub.permute import Index, SymmetryGroup
 
-__all__ = ["Orders", "Run", "element_of", "orders_of", "runs", "sources"]
+__all__ = ["Orders", "Run", "element_of", "orders_of", "runs"]
 
 Orders = Mapping[str, Index]
 """For each permutation its units, sorted inside each parent. Unlike an `Element`, the array is
@@ -38,21 +38,9 @@ def element_of(group: SymmetryGroup, orders: Orders) -> dict[str, Index]:
     """Return the element that brings every unit to its place."""
     element: dict[str, Index] = {}
     for name, factor in group.factors.items():
-        above = () if factor.parent is None else sources(group, element, factor.parent)
+        above = () if factor.parent is None else group.sources(element, factor.parent)
         element[name] = orders[name][above]
     return element
-
-
-def sources(group: SymmetryGroup, element: Element, name: str) -> tuple[Index, ...]:
-    """Return which old unit comes to the place of each new one.
-
-    Returns an index for each ancestor and one for the permutation, which broadcast to its shape.
-    """
-    lineage = group.lineages[name]
-    return tuple(
-        element[one].reshape(element[one].shape + (1,) * (len(lineage) - depth))
-        for depth, one in enumerate(lineage, start=1)
-    )
 
 
 def runs(colours: Colours, orders: Orders) -> Iterator[Run]:

@@ -17,7 +17,7 @@ import numpy as np
 from rebasin_hub.bind import Binding
 from rebasin_hub.canonical.energy import Energy
 from rebasin_hub.canonical.entries import bits_of
-from rebasin_hub.canonical.order import Run, element_of, orders_of, runs, sources
+from rebasin_hub.canonical.order import Run, element_of, orders_of, runs
 from rebasin_hub.canonical.refine import Bits, Colours, Refiner, inherit, mix, salt
 from rebasin_hub.canonical.twins import twin_runs
 from rebasin_hub.permute import Element, Index
@@ -143,7 +143,7 @@ class Search:
     def _keeps(self, symmetry: Element, colours: Colours) -> bool:
         group = self.binding.group
         return all(
-            np.array_equal(own[sources(group, symmetry, name)], own)
+            np.array_equal(own[group.sources(symmetry, name)], own)
             for name, own in colours.items()
         )
 
