@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from rebasin_hub.errors import Mismatch
-from rebasin_hub.spec import Line, Spec
+from rebasin_hub.spec import Ignore, Line, Spec
 from rebasin_hub.tensors import Header
 
 __all__ = ["Matches", "Values", "match_names"]
+
+HINTS = 20
+"""How many names the nearest line is looked for; it takes far longer than matching does."""
 
 Values: TypeAlias = Mapping[str, int | str]
 """What the variables of a name stand for."""
@@ -27,50 +30,60 @@ class Matches:
 
 
 def match_names(spec: Spec, header: Header) -> Matches:
-    """Match every tensor with the line of its name and rank.
+    """Match every tensor with the line of its name and rank, or with an ignored name.
 
-    Of several lines that fit, the one with the fewest variables counts. Names may carry one of
-    the spec's prefixes. A tensor of a template must be there for every index at which another
-    tensor with the same variables is, unless its line is optional.
+    Of several that fit, the one with the fewest variables counts. Names may carry one of the spec's
+    prefixes. A tensor of a template must be there for every index at which another tensor with the
+    same variables is, unless its line is optional.
     """
     matches = Matches()
     for name in header:
         _match_one(spec, header, name, matches)
     matches.mismatches += _one_text(matches)
     matches.mismatches += _repeated(matches)
-    matches.mismatches += _missing(spec, matches)
+    matches.mismatches += _missing(spec, header, matches)
     return matches
 
 
 def _match_one(spec: Spec, header: Header, name: str, matches: Matches) -> None:
-    rank = len(header[name].shape)
-    candidates: list[tuple[Line, Values]] = []
+    shape = header[name].shape
+    other_ranks: list[Line] = []
     for bare in _bare_names(spec, name):
-        for line in spec.lines:
-            values = line.template.match(bare)
-            if values is not None:
-                candidates.append((line, values))
-        for ignore in spec.ignores:
-            if ignore.template.match(bare) is not None:
-                matches.ignored[name] = ignore.reason
-                return
-    fitting = [c for c in candidates if len(c[0].pattern) == rank]
-    if fitting:
-        fewest = min(len(values) for _, values in fitting)
-        best = [c for c in fitting if len(c[1]) == fewest]
-        if len(best) > 1:
-            lines = " and ".join(f"'{line.key}'" for line, _ in best)
-            message = f"fits the lines {lines}; let one of them say more"
-            matches.mismatches.append(Mismatch("ambiguous", name, message))
-        else:
-            matches.found[name] = best[0]
-    elif candidates:
-        wanted = " or ".join(sorted({str(len(line.pattern)) for line, _ in candidates}))
-        message = f"has {rank} axes {list(header[name].shape)}, expected {wanted}"
+        candidates = _candidates(spec, bare)
+        fitting = [c for c in candidates if isinstance(c[0], Ignore) or c[0].rank == len(shape)]
+        if fitting:
+            _take(name, fitting, matches)
+            return
+        other_ranks += [line for line, _ in candidates if isinstance(line, Line)]
+    if other_ranks:
+        wanted = " or ".join(dict.fromkeys(f"{n.rank} ('{n.key}')" for n in other_ranks))
+        message = f"has {len(shape)} axes {list(shape)}, expected {wanted}"
         matches.mismatches.append(Mismatch("rank", name, message))
     else:
-        hint = _nearest_line(spec, name)
+        told = sum(mismatch.kind == "unexpected" for mismatch in matches.mismatches)
+        hint = _nearest_line(spec, name) if told < HINTS else ""
         matches.mismatches.append(Mismatch("unexpected", name, f"is in no line of the spec{hint}"))
+
+
+def _candidates(spec: Spec, bare: str) -> list[tuple[Line | Ignore, Values]]:
+    entries: list[Line | Ignore] = [*spec.lines, *spec.ignores]
+    found = ((entry, entry.template.match(bare)) for entry in entries)
+    return [(entry, values) for entry, values in found if values is not None]
+
+
+def _take(name: str, fitting: list[tuple[Line | Ignore, Values]], matches: Matches) -> None:
+    """Take the candidate with the fewest variables."""
+    fewest = min(len(values) for _, values in fitting)
+    best = [candidate for candidate in fitting if len(candidate[1]) == fewest]
+    entry, values = best[0]
+    if len(best) > 1:
+        lines = " and ".join(f"'{other.key}'" for other, _ in best)
+        message = f"fits the lines {lines}; let one of them say more"
+        matches.mismatches.append(Mismatch("ambiguous", name, message))
+    elif isinstance(entry, Ignore):
+        matches.ignored[name] = entry.reason
+    else:
+        matches.found[name] = entry, values
 
 
 def _bare_names(spec: Spec, name: str) -> Iterator[str]:
@@ -90,14 +103,18 @@ def _nearest_line(spec: Spec, name: str) -> str:
     return f"; the nearest is '{templates[close[0]]}'" if close else ""
 
 
-def _one_text(matches: Matches) -> Iterator[Mismatch]:
-    """`{prefix*}` stands for the same text in all names."""
+def _texts(matches: Matches) -> dict[str, dict[str | int, str]]:
+    """Return for each `{prefix*}` the texts that it stands for, each with a name that has it."""
     texts: dict[str, dict[str | int, str]] = {}
     for name, (line, values) in matches.found.items():
-        if line.template.text is not None:
-            variable = line.template.text
+        if (variable := line.template.text) is not None:
             texts.setdefault(variable, {}).setdefault(values[variable], name)
-    for variable, found in texts.items():
+    return texts
+
+
+def _one_text(matches: Matches) -> Iterator[Mismatch]:
+    """`{prefix*}` stands for the same text in all names."""
+    for variable, found in _texts(matches).items():
         if len(found) > 1:
             shown = ", ".join(f"'{text}' ({name})" for text, name in list(found.items())[:4])
             message = f"{{{variable}*}} must be the same text in all names, found {shown}"
@@ -115,36 +132,37 @@ def _repeated(matches: Matches) -> Iterator[Mismatch]:
         seen[meaning] = name
 
 
-def _missing(spec: Spec, matches: Matches) -> Iterator[Mismatch]:
-    domains: dict[frozenset[str], set[tuple[tuple[str, int | str], ...]]] = {}
-    wanted = {frozenset(line.template.variables) for line in spec.lines}
-    present: dict[int, set[tuple[tuple[str, int | str], ...]]] = {}
-    for line, values in matches.found.values():
-        own = frozenset(line.template.variables)
-        present.setdefault(id(line), set()).add(_project(values, own))
-        for variables in wanted:
-            if variables <= own:
-                domains.setdefault(variables, set()).add(_project(values, variables))
-    text = {
-        v: values[v]
-        for line, values in matches.found.values()
-        for v in ([line.template.text] if line.template.text else [])
-    }
+_Assigned: TypeAlias = tuple[tuple[str, int | str], ...]
+"""Variables with their values, in alphabetical order."""
+
+
+def _missing(spec: Spec, header: Header, matches: Matches) -> Iterator[Mismatch]:
+    # A tensor that is there, but in another line or of a wrong rank, is not missing.
+    present = {bare for name in header for bare in _bare_names(spec, name)}
+    domains = _domains(spec, matches)
+    texts = _texts(matches)
+    text = {variable: next(iter(found)) for variable, found in texts.items()}
     for line in spec.lines:
-        if line.optional:
+        # Where a text is not one, no name can be told.
+        if line.optional or len(texts.get(line.template.text or "", ())) > 1:
             continue
         variables = frozenset(line.template.variables)
-        needed = domains.get(variables, set()) if variables else {()}
-        if (
-            variables
-            and not needed
-            and not any(variables < other and domains.get(other) for other in wanted)
-        ):
+        if variables and not any(domains[other] for other in domains if variables <= other):
             yield Mismatch("missing", line.template.fill(text), "is missing (none was found)")
-        for absent in sorted(needed - present.get(id(line), set()), key=str):
-            name = line.template.fill({**text, **dict(absent)})
-            yield Mismatch("missing", name, "is missing")
+        for values in sorted(domains[variables] if variables else {()}, key=str):
+            name = line.template.fill({**text, **dict(values)})
+            if name not in present:
+                yield Mismatch("missing", name, "is missing")
 
 
-def _project(values: Values, variables: frozenset[str]) -> tuple[tuple[str, int | str], ...]:
-    return tuple(sorted((k, v) for k, v in values.items() if k in variables))
+def _domains(spec: Spec, matches: Matches) -> dict[frozenset[str], set[_Assigned]]:
+    """Return for each set of variables the values that they have together in some name."""
+    domains: dict[frozenset[str], set[_Assigned]] = {
+        frozenset(line.template.variables): set() for line in spec.lines
+    }
+    for line, values in matches.found.values():
+        own = frozenset(line.template.variables)
+        for variables, domain in domains.items():
+            if variables <= own:
+                domain.add(tuple(sorted((k, v) for k, v in values.items() if k in variables)))
+    return domains

@@ -1,4 +1,4 @@
-"""The two small languages inside a spec: axis patterns and tensor-name templates.
+"""The language of axis patterns: what stands on the axes of a tensor.
 
 A pattern has one expression for each axis, in stored order::
 
@@ -12,19 +12,14 @@ A pattern has one expression for each axis, in stored order::
                 | "<" name      the nearest index before it
                 | "<=" name     the nearest index at or before it
                 | ":" [name]    all indices (before it), side by side
-
-A template is a tensor's name with `{layer}` for a number, `{gate,up}` for alternatives that are
-all there, `{tower=text,vision}` for alternatives that index permutations, `{prefix*}` for any text
-(the same one throughout a checkpoint), and a final `?` for a tensor that may be missing.
 """
 
 from __future__ import annotations
 
-import itertools
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TypeAlias
 
 __all__ = [
@@ -37,19 +32,18 @@ __all__ = [
     "Pattern",
     "Product",
     "Sum",
-    "Template",
     "Variable",
     "Wildcard",
     "Word",
+    "blocks",
     "parse_pattern",
-    "parse_template",
     "words",
 ]
 
 MAX_LENGTH = 2_000
 MAX_DEPTH = 8
 MAX_AXES = 16
-MAX_ALTERNATIVES = 256
+MAX_BLOCKS = 4_096
 MAX_INTEGER = 2**31
 
 
@@ -165,6 +159,21 @@ def words(axis: Axis) -> Iterator[Word]:
                 yield from words(part)
 
 
+def blocks(pattern: Pattern) -> int:
+    """Count the products that a pattern stands for once its sums are multiplied out."""
+
+    def count(axis: Axis) -> int:
+        match axis:
+            case Sum(terms):
+                return sum(map(count, terms))
+            case Product(factors):
+                return math.prod(map(count, factors))
+            case _:
+                return 1
+
+    return math.prod(map(count, pattern))
+
+
 _TOKEN = re.compile(r"\s*(?:([A-Za-z_]\w*)|(\d+)|(<=|[()+\[\],<:-]))", re.ASCII)
 
 
@@ -219,6 +228,8 @@ class _Parser:
             axes.append(self.axis(0))
         if len(axes) > MAX_AXES:
             raise ValueError(f"a tensor has at most {MAX_AXES} axes, '{self.text}' has {len(axes)}")
+        if (count := blocks(tuple(axes))) > MAX_BLOCKS:
+            raise ValueError(f"the sums spread out to {count} products, at most {MAX_BLOCKS}")
         return tuple(axes)
 
     def axis(self, depth: int) -> Axis:
@@ -307,153 +318,3 @@ def parse_pattern(text: str) -> Pattern:
 
     """
     return _Parser(text).pattern()
-
-
-@dataclass(frozen=True)
-class Template:
-    """A tensor name with variables, its alternatives already spread out into templates.
-
-    `parts` alternates literal text and variables; `choices` holds the values of variables that
-    stand for named alternatives; `text` names the variable that stands for any text.
-    """
-
-    parts: tuple[str | Variable, ...]
-    choices: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    text: str | None = None
-
-    def __str__(self) -> str:
-        return "".join(part if isinstance(part, str) else f"{{{part}}}" for part in self.parts)
-
-    @property
-    def variables(self) -> tuple[str, ...]:
-        """The variables that can index permutations, in written order."""
-        return tuple(p.name for p in self.parts if isinstance(p, Variable) and p.name != self.text)
-
-    @cached_property
-    def _regex(self) -> re.Pattern[str]:
-        # Built of escaped literals, digits, literal choices and at most one lazy run of text, so
-        # that matching takes time linear in the name (quadratic with the text).
-        choices = dict(self.choices)
-
-        def piece(part: str | Variable) -> str:
-            if isinstance(part, str):
-                return re.escape(part)
-            if part.name == self.text:
-                return f"(?P<{part.name}>.*?)"
-            if part.name in choices:
-                return f"(?P<{part.name}>{'|'.join(map(re.escape, choices[part.name]))})"
-            return f"(?P<{part.name}>0|[1-9][0-9]{{0,8}})"
-
-        return re.compile("".join(map(piece, self.parts)), re.DOTALL)
-
-    def match(self, name: str) -> dict[str, int | str] | None:
-        """Return the variables' values if a name fits, numbers as int; else None."""
-        found = self._regex.fullmatch(name)
-        if found is None:
-            return None
-        return {
-            key: int(value) if key in self.variables and key not in dict(self.choices) else value
-            for key, value in found.groupdict().items()
-        }
-
-    def fill(self, values: Mapping[str, int | str]) -> str:
-        """Return the name with variables replaced; those without a value stay as `{name}`."""
-        return "".join(
-            part if isinstance(part, str) else str(values.get(part.name, f"{{{part.name}}}"))
-            for part in self.parts
-        )
-
-
-_BRACE = re.compile(r"\{([^{}]*)\}")
-_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
-
-
-def parse_template(text: str) -> tuple[tuple[Template, ...], bool]:
-    """Read a tensor-name template.
-
-    Returns the templates, one for each combination of unnamed alternatives, and whether the tensor
-    may be missing.
-
-    Raises:
-        ValueError: with what is wrong and what was expected.
-
-    """
-    if len(text) > MAX_LENGTH:
-        raise ValueError(f"a name has at most {MAX_LENGTH} characters, this has {len(text)}")
-    optional = text.endswith("?")
-    body = text.removesuffix("?")
-    if not body:
-        raise ValueError("a tensor's name is empty")
-    pieces = _BRACE.split(body)
-    if any(brace in piece for piece in pieces[::2] for brace in "{}"):
-        raise ValueError(f"braces do not pair up in '{text}'")
-    slots: list[tuple[str | Variable, ...]] = []
-    choices: list[tuple[str, tuple[str, ...]]] = []
-    free: str | None = None
-    for number, piece in enumerate(pieces):
-        if number % 2 == 0:
-            slots.append((piece,))
-        elif "=" in piece:
-            name, _, options = piece.partition("=")
-            choices.append((_variable(name, text), _options(options, text)))
-            slots.append((Variable(name.strip()),))
-        elif "," in piece:
-            slots.append(_options(piece, text))
-        elif piece.endswith("*"):
-            if free is not None:
-                raise ValueError(f"'{text}' has two texts; one '{{name*}}' is allowed")
-            free = _variable(piece[:-1], text)
-            slots.append((Variable(free),))
-        else:
-            slots.append((Variable(_variable(piece, text)),))
-    if (count := _count(slots)) > MAX_ALTERNATIVES:
-        raise ValueError(f"'{text}' stands for {count} names; at most {MAX_ALTERNATIVES}")
-    templates = tuple(
-        Template(_joined(parts), tuple(choices), free) for parts in itertools.product(*slots)
-    )
-    for template in templates:
-        _check_variables(template, text)
-    return templates, optional
-
-
-def _count(slots: list[tuple[str | Variable, ...]]) -> int:
-    count = 1
-    for slot in slots:
-        count *= len(slot)
-    return count
-
-
-def _variable(name: str, text: str) -> str:
-    name = name.strip()
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"'{{{name}}}' in '{text}' is no variable: a name like {{layer}} is")
-    return name
-
-
-def _options(piece: str, text: str) -> tuple[str, ...]:
-    options = tuple(option.strip() for option in piece.split(","))
-    if len(set(options)) < len(options) or not all(options):
-        raise ValueError(f"the alternatives '{{{piece}}}' in '{text}' are empty or not distinct")
-    return options
-
-
-def _check_variables(template: Template, text: str) -> None:
-    names = [part.name for part in template.parts if isinstance(part, Variable)]
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"'{{{repeated[0]}}}' stands twice in '{text}'")
-    digits = set(template.variables) - {name for name, _ in template.choices}
-    for left, right in itertools.pairwise(template.parts):
-        touching = [p for p in (left, right) if isinstance(p, Variable) and p.name in digits]
-        if len(touching) == 2:  # noqa: PLR2004
-            raise ValueError(f"two numbers touch in '{text}': put text between them")
-
-
-def _joined(parts: tuple[str | Variable, ...]) -> tuple[str | Variable, ...]:
-    """Merge neighbouring literals, so that equal templates compare equal."""
-    joined: list[str | Variable] = []
-    for part in parts:
-        if isinstance(part, str) and joined and isinstance(joined[-1], str):
-            joined[-1] += part
-        elif part != "":
-            joined.append(part)
-    return tuple(joined)

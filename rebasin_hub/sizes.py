@@ -14,7 +14,15 @@ from typing import Any
 
 from rebasin_hub.pattern import Axis, Integer, Product, Sum, Wildcard, Word
 
-__all__ = ["Equation", "config_size", "expression", "solve"]
+__all__ = [
+    "Equation",
+    "Solution",
+    "config_size",
+    "config_tokens",
+    "expression",
+    "polynomial",
+    "solve",
+]
 
 Monomial = tuple[str, ...]
 Polynomial = dict[Monomial, int]
@@ -59,29 +67,42 @@ def polynomial(axis: Axis, known: Mapping[str, int], alias: Mapping[str, str]) -
             raise AssertionError("wildcards are replaced by words before sizes are solved")
 
 
+@dataclass(frozen=True)
+class Solution:
+    """Sizes that follow from equations, and for each solved word a tensor that shows it."""
+
+    sizes: Mapping[str, int]
+    shown_by: Mapping[str, str]
+
+
 def solve(
     equations: Iterable[Equation], known: Mapping[str, int], alias: Mapping[str, str]
-) -> dict[str, int]:
+) -> Solution:
     """Return every size that follows from the equations, `known` ones included.
 
-    Equations that contradict one another are not looked for here: whoever evaluates them with
-    the result finds them. `alias` names the word that shares a word's size.
+    Where equations contradict one another, the value that most of them give counts; whoever
+    evaluates them with the result finds the others. `alias` names the word that shares a word's
+    size.
     """
     sizes = dict(known)
+    shown_by: dict[str, str] = {}
     pending = list(equations)
     while True:
+        votes: dict[str, dict[int, list[str]]] = {}
         unsolved = []
         for equation in pending:
             terms = polynomial(equation.expression, sizes, alias)
-            if not any(terms.keys() - {()}):
+            if terms.keys() <= {()}:
                 continue
-            found = _single_root(terms, equation.length)
-            if found is None:
-                unsolved.append(equation)
-            else:
-                sizes.setdefault(*found)
-        if len(unsolved) == len(pending):
-            return sizes
+            unsolved.append(equation)
+            if (root := _single_root(terms, equation.length)) is not None:
+                word, value = root
+                votes.setdefault(word, {}).setdefault(value, []).append(equation.tensor)
+        if not votes:
+            return Solution(sizes, shown_by)
+        for word, values in votes.items():
+            sizes[word], tensors = max(values.items(), key=lambda item: len(item[1]))
+            shown_by[word] = tensors[0]
         pending = unsolved
 
 
@@ -120,7 +141,9 @@ def expression(axis: Axis, sizes: Mapping[str, int], alias: Mapping[str, str]) -
     return f"{axis} = {value}" if shown == value else f"{axis} = {shown} = {value}"
 
 
-_CONFIG = re.compile(r"\s*(?:([A-Za-z_][\w.]*)|(\d{1,9})|([*/|]))", re.ASCII)
+MAX_DIGITS = 9
+
+_CONFIG = re.compile(r"\s*(?:([A-Za-z_][\w.]*)|(\d+)|([*/|]))", re.ASCII)
 
 
 def config_tokens(text: str) -> list[str]:
@@ -137,6 +160,8 @@ def config_tokens(text: str) -> list[str]:
             raise ValueError(f"unexpected '{text[position:].strip()[0]}' in '{text}'")
         tokens.append(match.group(0).strip())
         position = match.end()
+    if any(token.isdigit() and len(token) > MAX_DIGITS for token in tokens):
+        raise ValueError(f"'{text}' has a number of more than {MAX_DIGITS} digits")
     operands, operators = tokens[::2], tokens[1::2]
     if (
         len(operands) != len(operators) + 1

@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from rebasin_hub.pattern import Axis, Pattern, Template, Word
+    from rebasin_hub.pattern import Axis, Pattern, Word
+    from rebasin_hub.template import Template
 
 __all__ = ["Ignore", "Line", "Permutation", "Spec"]
 
@@ -50,6 +51,11 @@ class Line:
     key: str = ""
     """The key as written in the file, for messages."""
 
+    @property
+    def rank(self) -> int:
+        """The number of axes."""
+        return len(self.pattern)
+
 
 @dataclass(frozen=True)
 class Ignore:
@@ -65,7 +71,7 @@ class Spec:
     """An architecture's symmetries.
 
     `sizes` maps words to their source: an integer, an expression over config.json's keys, or None
-    (solved from the shapes). `match` and `example` are data for detection and for proofs.
+    (solved from the shapes). `match` and `examples` are data for detection and for proofs.
     """
 
     name: str
@@ -77,7 +83,7 @@ class Spec:
     description: str = ""
     source: str = ""
     match: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    example: Mapping[str, Any] | None = None
+    examples: tuple[Mapping[str, Any], ...] = ()
 
     @cached_property
     def part_of(self) -> Mapping[str, str]:
@@ -86,7 +92,8 @@ class Spec:
 
     def permutation_of(self, word: Word) -> Permutation | None:
         """Return the permutation that a word stands for, as a whole or in part."""
-        return self.permutations.get(self.part_of.get(word.name, word.name))
+        whole = word.name if word.name in self.permutations else self.part_of.get(word.name, "")
+        return self.permutations.get(whole)
 
     def variables_renumbered(self, line: Line) -> tuple[str, ...]:
         """Return the name variables of a line that are permutations themselves."""

@@ -3,29 +3,54 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterable, Iterator
 
-from rebasin_hub.pattern import All, Axis, Before, Index, Product, Sum, Variable, Word, words
-from rebasin_hub.spec import Permutation, Spec
+from rebasin_hub.pattern import (
+    All,
+    Axis,
+    Before,
+    Index,
+    Literal,
+    Product,
+    Sum,
+    Variable,
+    Word,
+    words,
+)
+from rebasin_hub.spec import Line, Permutation, Spec
 
 __all__ = ["Finding", "check_spec", "nearest"]
 
 INTERFACES = frozenset({"class", "classes", "label", "labels", "logit", "logits", "vocab", "token"})
 """Axes that the outside world numbers; a permutation of that name is always a mistake."""
 
+MAX_FINDINGS = 100
+MAX_WITHIN = 8
+# Looking for the nearest word takes far longer than everything else does.
+MAX_COMPARED = 300
+MAX_COMPARISONS = 20_000
 
-Finding = tuple[tuple[str, ...], str]
+Finding = tuple[tuple[str | int, ...], str]
 """A key path in the spec, and what is wrong there."""
 
 
-def check_spec(spec: Spec) -> list[Finding]:
-    """Return everything in a spec that contradicts itself."""
-    return [*_check_permutations(spec), *_check_lines(spec), *_check_use(spec)]
+def check_spec(spec: Spec, *, whole: bool = True) -> list[Finding]:
+    """Return everything in a spec that contradicts itself.
+
+    Where the spec is not `whole`, because some of its lines could not be read, nothing is said of
+    words that stand in too few places.
+    """
+    first = list(itertools.islice(_check_permutations(spec), MAX_FINDINGS))
+    used = _check_use(spec) if whole and not first else ()
+    others = itertools.chain(_check_lines(spec), _check_undeclared(spec), used)
+    return [*first, *itertools.islice(others, MAX_FINDINGS)]
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """Return "; did you mean '…'?" for the nearest known word, or nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
+    some = list(itertools.islice(known, MAX_COMPARED))
+    close = difflib.get_close_matches(word, some, n=1, cutoff=cutoff)
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
@@ -52,10 +77,30 @@ def _check_permutations(spec: Spec) -> Iterator[Finding]:
             yield path, "parts are two or more; a single part is the permutation itself"
         if (p.begin is not None or p.end is not None) and len(p.indices) == 0:
             yield path, "a chain (from, to) needs an index, such as hidden[layer]"
-        if p.end is not None and p.end in declared:
+        if p.parts and (p.begin is not None or p.end is not None):
+            yield path, "a chain (from, to) has no parts"
+        if p.end is not None and (p.end in declared or p.end in spec.part_of):
             yield path, f"to: '{p.end}' is a permutation; the end of a chain is a fixed size"
-        for word in words(p.begin) if p.begin is not None else ():
-            yield from ((path, m) for m in _word_problems(spec, word, p.indices))
+        if p.begin is not None:
+            for word in words(p.begin):
+                yield from (((*path, "from"), m) for m in _word_problems(spec, word, p.indices))
+            yield from _check_begin(spec, p)
+
+
+def _check_begin(spec: Spec, p: Permutation) -> Iterator[Finding]:
+    """Find a chain whose beginning leads back to itself."""
+    seen: set[str] = set()
+    ahead = [p]
+    while ahead:
+        begin = ahead.pop().begin
+        for word in words(begin) if begin is not None else ():
+            relative = word.index is not None and isinstance(word.index[-1], Before)
+            following = spec.permutation_of(word)
+            if relative and following is not None and following.name not in seen:
+                seen.add(following.name)
+                ahead.append(following)
+    if p.name in seen:
+        yield ("permutations", p.name, "from"), f"the beginning of '{p.name}' leads back to it"
 
 
 def _check_parent(spec: Spec, p: Permutation) -> Iterator[Finding]:
@@ -73,6 +118,9 @@ def _check_parent(spec: Spec, p: Permutation) -> Iterator[Finding]:
             yield path, f"a circle: {' within '.join([*trail, parent.name])}"
             return
         trail.append(parent.name)
+        if len(trail) > MAX_WITHIN:
+            yield path, f"permutations depend on one another more than {MAX_WITHIN} deep"
+            return
         parent = spec.permutations.get(parent.within or "")
 
 
@@ -87,14 +135,61 @@ def _check_lines(spec: Spec) -> Iterator[Finding]:
         found = [word for axis in line.pattern for word in words(axis)]
         for word in dict.fromkeys(found):
             yield from ((path, m) for m in _word_problems(spec, word, line.template.variables))
+        yield from ((path, m) for m in _name_problems(spec, line, found))
         here = {p.name for word in found if (p := spec.permutation_of(word)) is not None}
         here |= set(spec.variables_renumbered(line))
         for name in sorted(here):
             parent = spec.permutations[name].within
-            if parent is not None and parent not in here:
+            if parent in spec.permutations and parent not in here:
                 yield path, f"'{name}' depends on '{parent}', which must stand on this tensor too"
         for axis in line.pattern:
             yield from ((path, m) for m in _part_problems(spec, axis))
+
+
+def _name_problems(spec: Spec, line: Line, found: list[Word]) -> Iterator[str]:
+    """Name variables that are renumbered themselves: their own indices, and what they index."""
+    renumbered = spec.variables_renumbered(line)
+    for variable in renumbered:
+        if spec.permutations[variable].parts:
+            yield f"'{variable}' has parts, so it cannot stand in a name"
+        for index in spec.permutations[variable].indices:
+            if index not in line.template.variables:
+                yield f"'{variable}' is indexed by {index}, but the name has no {{{index}}}"
+            elif index in renumbered:
+                yield f"'{variable}' is indexed by {index}, which is renumbered itself"
+    for word in found:
+        p = spec.permutation_of(word)
+        implied = [Variable(name) for name in p.indices] if p is not None else []
+        for name in map(_index_name, word.index or implied):
+            if name in renumbered:
+                yield (
+                    f"'{word}' is indexed by {name}, which is renumbered itself; "
+                    f"declare '{word.name}' within '{name}' instead"
+                )
+
+
+def _check_undeclared(spec: Spec) -> Iterator[Finding]:
+    """Find words that are nearly a declared one; any other word is a fixed size."""
+    places: dict[str, dict[tuple[str | int, ...], None]] = {}
+    for path, axes in _axes(spec):
+        for word in (word for axis in axes for word in words(axis)):
+            if spec.permutation_of(word) is None and word.name not in spec.sizes:
+                places.setdefault(word.name, {})[path] = None
+    declared = [*spec.permutations, *spec.part_of]
+    if len(places) * len(declared) > MAX_COMPARISONS:
+        return  # More words than a person writes, and than can be compared in a moment.
+    for name, paths in places.items():
+        if hint := nearest(name, declared, cutoff=0.8):
+            yield from ((path, f"'{name}' is not declared{hint}") for path in paths)
+
+
+def _axes(spec: Spec) -> Iterator[tuple[tuple[str | int, ...], Iterable[Axis]]]:
+    """Yield every expression of a spec with its path."""
+    for line in spec.lines:
+        yield ("statistics" if line.statistic else "tensors", line.key), line.pattern
+    for p in spec.permutations.values():
+        if p.begin is not None:
+            yield ("permutations", p.name, "from"), (p.begin,)
 
 
 def _word_problems(spec: Spec, word: Word, variables: Iterable[str]) -> Iterator[str]:
@@ -106,10 +201,8 @@ def _word_problems(spec: Spec, word: Word, variables: Iterable[str]) -> Iterator
             yield f"'{word}': the name has no {{{name}}}{nearest(name, variables)}"
     if p is not None:
         yield from _index_problems(p, word, variables)
-    elif word.name not in spec.sizes:
-        hint = nearest(word.name, [*spec.permutations, *spec.part_of], cutoff=0.8)
-        if hint:
-            yield f"'{word.name}' is not declared{hint}"
+    elif not all(isinstance(item, Variable | Literal) for item in word.index or ()):
+        yield f"'{word}' is a fixed size, which has no relative index: write a variable or a number"
 
 
 def _index_problems(p: Permutation, word: Word, variables: tuple[str, ...]) -> Iterator[str]:
@@ -124,7 +217,7 @@ def _index_problems(p: Permutation, word: Word, variables: tuple[str, ...]) -> I
         yield f"'{word}' has {len(word.index)} indices, its declaration has {len(p.indices)}"
     else:
         for item in word.index[:-1]:
-            if isinstance(item, Before | All):
+            if isinstance(item, Before | All) or (isinstance(item, Literal) and item.value < 0):
                 yield f"'{word}': only the last index can be relative ('{item}')"
 
 
@@ -176,25 +269,33 @@ def _top_words(axis: Axis) -> Iterator[Word]:
 
 
 def _check_use(spec: Spec) -> Iterator[Finding]:
-    """Find permutations that only one matrix axis carries: they would show from outside."""
+    """Find permutations that stand in only one place of a matrix: they would show from outside."""
     places: dict[str, int] = dict.fromkeys(spec.permutations, 0)
     mentioned: set[str] = set()
     for line in spec.lines:
         renumbered = spec.variables_renumbered(line)
+        matrix = len(line.pattern) + len(renumbered) > 1
         mentioned.update(renumbered)
-        for axis in line.pattern:
-            names = {p.name for w in words(axis) if (p := spec.permutation_of(w)) is not None}
-            mentioned |= names
-            if len(line.pattern) + len(renumbered) > 1 and not line.statistic:
-                for name in names:
-                    places[name] += 1
+        for word in (word for axis in line.pattern for word in words(axis)):
+            p = spec.permutation_of(word)
+            if p is None:
+                continue
+            mentioned.add(p.name)
+            # The parts of a permutation stand side by side, which is one place; a line with a
+            # variable besides the permutation's own stands for many tensors.
+            if not line.statistic and matrix and word.name not in p.parts[1:]:
+                places[p.name] += 1 if set(line.template.variables) <= set(p.indices) else 2
         for name in renumbered:
             places[name] += 1
+    found = _all_words(spec)
+    for name in spec.sizes:
+        if name not in found:
+            yield ("sizes", name), f"'{name}' stands on no tensor{nearest(name, found)}"
     for name in spec.permutations:
         if name not in mentioned:
             yield (
                 ("permutations", name),
-                (f"'{name}' stands on no tensor{nearest(name, _all_words(spec))}"),
+                (f"'{name}' stands on no tensor{nearest(name, found)}"),
             )
         elif places[name] < 2:  # noqa: PLR2004
             yield (
@@ -207,4 +308,7 @@ def _check_use(spec: Spec) -> Iterator[Finding]:
 
 
 def _all_words(spec: Spec) -> set[str]:
-    return {w.name for line in spec.lines for axis in line.pattern for w in words(axis)}
+    ends = {p.end for p in spec.permutations.values() if p.end is not None}
+    renumbered = {v for line in spec.lines for v in spec.variables_renumbered(line)}
+    found = {word.name for _, axes in _axes(spec) for axis in axes for word in words(axis)}
+    return found | ends | renumbered

@@ -92,7 +92,9 @@ def gpt2_folder(tmp_path):
             "weight_map": {n: file for file, chosen in shards.items() for n in chosen},
         }
         (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-        (folder / "config.json").write_text(json.dumps({"model_type": "gpt2", "n_head": 3}))
+        (folder / "config.json").write_text(
+            json.dumps({"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "n_head": 3})
+        )
         (folder / "tokenizer.json").write_text("{}")
         return folder
 

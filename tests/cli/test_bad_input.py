@@ -64,7 +64,9 @@ def sharded(folder, change):
     index = {"weight_map": dict.fromkeys(gpt2(0), "model-00001-of-00001.safetensors")}
     change(model, index["weight_map"])
     (model / "model.safetensors.index.json").write_text(json.dumps(index))
-    (model / "config.json").write_text(json.dumps({"model_type": "gpt2", "n_head": 3}))
+    (model / "config.json").write_text(
+        json.dumps({"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "n_head": 3})
+    )
     return "model"
 
 
@@ -117,7 +119,9 @@ def test_other_shapes_and_vocabularies_are_refused(run, models, gpt2_folder):
 
 def test_other_head_counts_are_refused_though_shapes_agree(run, gpt2_folder):
     one, other = gpt2_folder("one"), gpt2_folder("other", seed=1)
-    (other / "config.json").write_text(json.dumps({"model_type": "gpt2", "n_head": 4}))
+    (other / "config.json").write_text(
+        json.dumps({"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "n_head": 4})
+    )
     done = run("merge", one, other, "-o", "m", code=1)
     assert "'head' is 3 in" in done.err
     assert "and 4 in" in done.err
@@ -126,8 +130,11 @@ def test_other_head_counts_are_refused_though_shapes_agree(run, gpt2_folder):
 def test_sizes_that_shapes_do_not_tell_are_asked_for(run, tmp_path):
     save_file(gpt2(0), tmp_path / "gpt2.safetensors")
     done = run("canonicalize", "gpt2.safetensors", code=1)
+    assert "spec 'gpt2' describes every tensor" in done.err
     assert "--size head=N" in done.err
-    run("canonicalize", "gpt2.safetensors", "--size", "head=3")
+    done = run("canonicalize", "gpt2.safetensors", "--size", "head=3", code=1)
+    assert "these specs fit equally well; choose one with --spec" in done.err
+    run("canonicalize", "gpt2.safetensors", "--size", "head=3", "--spec", "gpt2")
     assert run("canonicalize", "gpt2.safetensors", "--size", "head=x", code=2)
 
 

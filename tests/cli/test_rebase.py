@@ -124,7 +124,7 @@ def test_sharding_and_format_do_not_matter_to_the_digest(run, gpt2_folder, tmp_p
     save_file(tensors, tmp_path / "one.safetensors", {"note": "other metadata"})
     wrapped = {f"module.{name}": torch.from_numpy(array) for name, array in tensors.items()}
     torch.save({"epoch": 3, "state_dict": wrapped}, tmp_path / "one.pt")
-    size = ("--size", "head=3")
+    size = ("--spec", "gpt2", "--size", "head=3")
     found = [
         run("digest", path, *size, "--json").json()[0]["canonical"]
         for path in (folder, "one.safetensors", "one.pt")
