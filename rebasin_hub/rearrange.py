@@ -9,8 +9,8 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rebasin_hub.axes import Block, BoundAxis, BoundTensor
 from rebasin_hub.bind import Binding
+from rebasin_hub.bind.axes import Block, BoundAxis, BoundTensor
 from rebasin_hub.permute import Element, Index
 
 __all__ = ["Array", "Gather", "Read", "gather", "plan", "rearranged", "same_after"]

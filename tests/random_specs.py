@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis import strategies as st
 
-from rebasin_hub.pattern import Before, Integer, Product, Sum, Wildcard, Word, parse_pattern
+from rebasin_hub.spec.pattern import Before, Integer, Product, Sum, Wildcard, Word, parse_pattern
 from rebasin_hub.specfile import parse_spec
 from rebasin_hub.tensors import TensorInfo
 

@@ -12,8 +12,8 @@ from random_specs import Case, cases
 
 from rebasin_hub.bind import Binding, bind
 from rebasin_hub.errors import BindingError
-from rebasin_hub.pattern import Wildcard, parse_pattern
 from rebasin_hub.rearrange import plan, rearranged
+from rebasin_hub.spec.pattern import Wildcard, parse_pattern
 from rebasin_hub.specfile import parse_spec
 from rebasin_hub.tensors import TensorInfo
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from rebasin_hub.detect import detect
+from rebasin_hub.bind.detect import detect
 from rebasin_hub.errors import DetectionError
-from rebasin_hub.shipped import shipped_specs
-from rebasin_hub.specfile import load_spec, parse_spec
+from rebasin_hub.specfile import load_spec, parse_spec, shipped_specs
 from rebasin_hub.tensors import TensorInfo
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rebasin_hub.pattern import (
+from rebasin_hub.spec.pattern import (
     All,
     Before,
     Integer,
@@ -23,7 +23,7 @@ from rebasin_hub.pattern import (
     parse_pattern,
     words,
 )
-from rebasin_hub.template import parse_template
+from rebasin_hub.spec.template import parse_template
 
 NAMES = st.from_regex(r"[a-z_][a-z0-9_]{0,5}", fullmatch=True).filter(
     lambda name: name not in {"_", "scalar"}

@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 
 from rebasin_hub.bind import bind
-from rebasin_hub.detect import detect
+from rebasin_hub.bind.detect import detect
 from rebasin_hub.errors import BindingError, DetectionError, SpecError
 from rebasin_hub.prove import prove_spec
 from rebasin_hub.rearrange import rearranged
-from rebasin_hub.shipped import shipped_specs
-from rebasin_hub.specfile import load_spec, parse_spec
+from rebasin_hub.specfile import load_spec, parse_spec, shipped_specs
 from rebasin_hub.tensors import TensorInfo
 
 torch = pytest.importorskip("torch")

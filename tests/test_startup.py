@@ -9,7 +9,7 @@ import sys
 import rebasin_hub
 
 HEAVY = ("matplotlib", "onnx", "scipy", "sklearn", "torch", "transformers")
-TORCH_ONLY = ("rebasin_hub.zoo",)
+TORCH_ONLY = ("rebasin_hub.prove.models", "rebasin_hub.zoo")
 
 # Imports one module after another, so that a line names the module that brought the package.
 REPORT = """

@@ -10,7 +10,7 @@ from functools import cached_property
 
 from rebasin_hub.align.backend import Array, Backend
 from rebasin_hub.align.problem import Problem, places_of
-from rebasin_hub.axes import Block
+from rebasin_hub.bind.axes import Block
 from rebasin_hub.permute import SymmetryGroup
 
 __all__ = ["Family", "View", "families", "operand"]

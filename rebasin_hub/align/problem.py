@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rebasin_hub.align.backend import Array, Backend
-from rebasin_hub.axes import Block, BoundTensor
 from rebasin_hub.bind import Binding
+from rebasin_hub.bind.axes import Block, BoundTensor
 from rebasin_hub.errors import NotFiniteError
 from rebasin_hub.permute import Element, Index, SymmetryGroup
 from rebasin_hub.rearrange import Read

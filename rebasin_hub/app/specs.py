@@ -33,7 +33,7 @@ def list_specs(json: Json = False) -> None:
 @spec_app.command("show", epilog="Example: `rebasin-hub spec show llama`")
 def show_spec(spec: NameOrFile) -> None:
     """Print a spec as it is written."""
-    from rebasin_hub.shipped import spec_path
+    from rebasin_hub.specfile import spec_path
 
     typer.echo(spec_path(spec).read_text(encoding="utf-8"), nl=False)
 
@@ -86,7 +86,7 @@ def prove(
     from rebasin_hub.prove import prove_spec
     from rebasin_hub.prove.builder import load_builder
     from rebasin_hub.report import progress_bar, show
-    from rebasin_hub.shipped import find_spec
+    from rebasin_hub.specfile import find_spec
 
     with progress_bar() as progress:
         result = prove_spec(
@@ -114,6 +114,6 @@ def detect(model: ModelPath, size: Sizes = None, json: Json = False) -> None:
 @spec_app.command("schema", epilog="Example: `rebasin-hub spec schema > schema.json`")
 def schema() -> None:
     """Print the JSON Schema of spec files, for editors."""
-    from rebasin_hub.specschema import schema_text
+    from rebasin_hub.specfile.schema import schema_text
 
     typer.echo(schema_text(), nl=False)

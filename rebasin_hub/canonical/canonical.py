@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rebasin_hub.axes import BoundTensor
 from rebasin_hub.bind import Binding
+from rebasin_hub.bind.axes import BoundTensor
 from rebasin_hub.canonical.energy import unit_energies
 from rebasin_hub.canonical.order import element_of, orders_of, runs
 from rebasin_hub.canonical.refine import Colours, Refiner, mix, salt

@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from rebasin_hub.axes import Block, BoundTensor
+from rebasin_hub.bind.axes import Block, BoundTensor
 from rebasin_hub.canonical.entries import ELEMENTS, Slab, each_slab, lineage, pieces
 from rebasin_hub.permute import SymmetryGroup
 from rebasin_hub.rearrange import Array, Read

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rebasin_hub.axes import Block, BoundTensor
+from rebasin_hub.bind.axes import Block, BoundTensor
 from rebasin_hub.rearrange import Array, Read
 
 __all__ = ["ELEMENTS", "Piece", "Slab", "bits_of", "cut", "each_slab", "lineage", "pieces"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rebasin_hub.axes import BoundTensor
+from rebasin_hub.bind.axes import BoundTensor
 from rebasin_hub.canonical.entries import Slab, bits_of, cut, each_slab, lineage, pieces
 from rebasin_hub.permute import Index, SymmetryGroup
 from rebasin_hub.rearrange import Read

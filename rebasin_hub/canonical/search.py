@@ -143,8 +143,7 @@ class Search:
     def _keeps(self, symmetry: Element, colours: Colours) -> bool:
         group = self.binding.group
         return all(
-            np.array_equal(own[group.sources(symmetry, name)], own)
-            for name, own in colours.items()
+            np.array_equal(own[group.sources(symmetry, name)], own) for name, own in colours.items()
         )
 
     def _image(self, symmetry: Element, name: str, unit: Unit) -> Unit:

@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from rebasin_hub.axes import Block, BoundTensor
 from rebasin_hub.bind import Binding
+from rebasin_hub.bind.axes import Block, BoundTensor
 from rebasin_hub.canonical.entries import Piece, Slab, bits_of, cut, each_slab, lineage, pieces
 from rebasin_hub.canonical.order import Orders, Run, element_of
 from rebasin_hub.canonical.refine import local_units

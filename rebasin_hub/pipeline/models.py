@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import TypeAlias
 
 from rebasin_hub.bind import Binding, bind
-from rebasin_hub.detect import detect
+from rebasin_hub.bind.detect import detect
 from rebasin_hub.digest import plain_digest
 from rebasin_hub.errors import IncompatibleError
 from rebasin_hub.formats import open_checkpoint
 from rebasin_hub.formats.checkpoint import Checkpoint
 from rebasin_hub.rearrange import Array, Read
-from rebasin_hub.shipped import find_spec, shipped_specs
-from rebasin_hub.sizes import config_size
 from rebasin_hub.spec import Spec
-from rebasin_hub.specfile import load_spec, spec_digest
+from rebasin_hub.spec.sizes import config_size
+from rebasin_hub.specfile import find_spec, load_spec, shipped_specs, spec_digest
 from rebasin_hub.tensors import Header
 
 __all__ = ["Choice", "Model", "Progress", "all_specs", "counting", "open_like", "open_model"]

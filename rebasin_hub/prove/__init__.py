@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from rebasin_hub.axes import Atom, BoundTensor, Segment
 from rebasin_hub.bind import Binding, bind
+from rebasin_hub.bind.axes import Atom, BoundTensor, Segment
+from rebasin_hub.bind.names import match_names
 from rebasin_hub.errors import InputError, MissingExtraError, ProofError
-from rebasin_hub.matchnames import match_names
 from rebasin_hub.permute import Element, SymmetryGroup
 from rebasin_hub.rearrange import rearranged
 from rebasin_hub.spec import Line, Spec

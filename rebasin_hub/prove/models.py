@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rebasin_hub import zoo
 from rebasin_hub.errors import InputError, MissingExtraError
-from rebasin_hub.speccheck import nearest
+from rebasin_hub.spec.check import nearest
 from rebasin_hub.tensors import Header, TensorInfo, dtype_of
 
 __all__ = ["Inputs", "Module", "Subject", "build", "own"]
@@ -158,6 +158,8 @@ def _transformers(name: str, config: Mapping[str, Any], generator: Generator) ->
     is_model = isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)
     if not is_model:
         known = [n for n in dir(transformers) if n.endswith(("Model", "LM")) or "For" in n]
+        # `nearest` compares a bounded number; names that begin alike are the likely ones.
+        known.sort(key=lambda n: not n.startswith(name[:3]))
         raise InputError(
             f"example transformers: '{name}' is no model class of it{nearest(name, known)}"
         )

@@ -9,11 +9,10 @@ import jsonschema
 import pytest
 
 from rebasin_hub.errors import SpecError
-from rebasin_hub.shipped import shipped_specs
-from rebasin_hub.specfile import load_spec, validate_files
-from rebasin_hub.specschema import SCHEMA_ID, schema_text
-from rebasin_hub.specstructure import read_structure
-from rebasin_hub.yamlsafe import decode, read_yaml
+from rebasin_hub.specfile import load_spec, shipped_specs, validate_files
+from rebasin_hub.specfile.schema import SCHEMA_ID, schema_text
+from rebasin_hub.specfile.structure import read_structure
+from rebasin_hub.specfile.yamlsafe import decode, read_yaml
 
 HERE = Path(__file__).parent
 VALID = sorted((HERE / "valid").glob("*.yaml"))
@@ -81,7 +80,7 @@ def test_shipped(name: str, schema) -> None:
 
 def test_the_schema_is_the_one_that_the_models_make() -> None:
     assert SCHEMA.read_text(encoding="utf-8") == schema_text(), (
-        "run: python -m rebasin_hub.specschema > specs/schema.json"
+        "run: python -m rebasin_hub.specfile.schema > specs/schema.json"
     )
 
 

@@ -9,10 +9,17 @@ from pathlib import Path
 
 import pytest
 
-import rebasin_hub.shipped as shipped_module
+import rebasin_hub.specfile.shipped as shipped_module
 from rebasin_hub.errors import InputError, SpecError
-from rebasin_hub.shipped import find_spec, shipped_specs, spec_path
-from rebasin_hub.specfile import load_spec, parse_spec, spec_digest, validate_files
+from rebasin_hub.specfile import (
+    find_spec,
+    load_spec,
+    parse_spec,
+    shipped_specs,
+    spec_digest,
+    spec_path,
+    validate_files,
+)
 
 SPEC = """spec: 1
 name: two

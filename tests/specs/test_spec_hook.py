@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,8 @@ def test_the_hook_looks_at_specs() -> None:
 def test_try_repo(tmp_path: Path, monkeypatch) -> None:
     """Needs the network: pre-commit installs the package and what it depends on."""
     monkeypatch.setenv("PRE_COMMIT_HOME", str(tmp_path / "cache"))
-    git, pre_commit = shutil.which("git"), shutil.which("pre-commit")
+    beside = str(Path(sys.executable).parent)
+    git, pre_commit = shutil.which("git"), shutil.which("pre-commit", path=beside)
     if git is None or pre_commit is None:
         pytest.skip("needs git and pre-commit")
 

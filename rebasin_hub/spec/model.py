@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from rebasin_hub.pattern import Axis, Pattern, Word
-    from rebasin_hub.template import Template
+    from rebasin_hub.spec.pattern import Axis, Pattern, Word
+    from rebasin_hub.spec.template import Template
 
 __all__ = ["Ignore", "Line", "Permutation", "Spec"]
 

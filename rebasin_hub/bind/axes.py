@@ -12,8 +12,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rebasin_hub.pattern import Axis, Integer, Product, Sum, Wildcard, Word
 from rebasin_hub.permute import Index
+from rebasin_hub.spec.pattern import Axis, Integer, Product, Sum, Wildcard, Word
 
 __all__ = ["Atom", "Block", "BoundAxis", "BoundTensor", "Segment", "build_axis"]
 

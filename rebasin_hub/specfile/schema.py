@@ -1,7 +1,7 @@
 """The structure of a spec file: pydantic models, and the JSON Schema that is made of them.
 
-`python -m rebasin_hub.specschema > specs/schema.json` writes the schema anew. What a pattern, a
-template or a size says is checked when a spec is compiled (`specfile`); here stands which keys
+`python -m rebasin_hub.specfile.schema > specs/schema.json` writes the schema anew. What a pattern,
+a template or a size says is checked when a spec is compiled (`compile`); here stands which keys
 there are and what kind of value each has.
 """
 

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from rebasin_hub.bind.names import Matches, Values
 from rebasin_hub.errors import Mismatch
-from rebasin_hub.matchnames import Matches, Values
-from rebasin_hub.pattern import (
+from rebasin_hub.spec import Line, Permutation, Spec
+from rebasin_hub.spec.pattern import (
     All,
     Axis,
     Before,
@@ -28,7 +29,6 @@ from rebasin_hub.pattern import (
     blocks,
     words,
 )
-from rebasin_hub.spec import Line, Permutation, Spec
 from rebasin_hub.tensors import Header
 
 __all__ = ["Instance", "Instances", "NamedTensor", "columns", "instance_key", "order"]

@@ -14,15 +14,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rebasin_hub import yamlsafe
 from rebasin_hub.errors import Problem, SpecError
-from rebasin_hub.speccompile import compile_spec
-from rebasin_hub.specstructure import Finding, read_structure
-from rebasin_hub.yamlsafe import Document, Flaw
+from rebasin_hub.specfile import yamlsafe
+from rebasin_hub.specfile.compile import compile_spec
+from rebasin_hub.specfile.structure import Finding, read_structure
+from rebasin_hub.specfile.yamlsafe import Document, Flaw
 
 if TYPE_CHECKING:
-    from rebasin_hub.pattern import Axis
     from rebasin_hub.spec import Spec
+    from rebasin_hub.spec.pattern import Axis
 
 __all__ = ["load_spec", "parse_spec", "spec_digest", "validate_files"]
 

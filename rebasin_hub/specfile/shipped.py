@@ -6,12 +6,12 @@ from pathlib import Path
 
 from rebasin_hub.errors import InputError
 from rebasin_hub.spec import Spec
-from rebasin_hub.speccheck import nearest
-from rebasin_hub.specfile import load_spec
+from rebasin_hub.spec.check import nearest
+from rebasin_hub.specfile.read import load_spec
 
 __all__ = ["find_spec", "shipped_specs", "spec_path"]
 
-_PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 
 
 def shipped_specs() -> dict[str, Path]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rebasin_hub.pattern import Axis, Integer, Product, Sum, Wildcard, Word
+from rebasin_hub.spec.pattern import Axis, Integer, Product, Sum, Wildcard, Word
 
 __all__ = [
     "Equation",

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rebasin_hub.bind import Binding, bind
+from rebasin_hub.bind.binder import Binding, bind
+from rebasin_hub.bind.names import match_names
 from rebasin_hub.errors import BindingError, DetectionError
-from rebasin_hub.matchnames import match_names
 from rebasin_hub.spec import Spec
 from rebasin_hub.tensors import Header
 

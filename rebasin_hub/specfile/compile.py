@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from rebasin_hub.pattern import Axis, Product, parse_pattern
-from rebasin_hub.sizes import config_tokens
 from rebasin_hub.spec import Ignore, Line, Permutation, Spec
-from rebasin_hub.speccheck import check_spec
-from rebasin_hub.specschema import PermutationEntry, SpecFile
-from rebasin_hub.specstructure import Finding
-from rebasin_hub.template import Template, parse_template
-from rebasin_hub.yamlsafe import Path
+from rebasin_hub.spec.check import check_spec
+from rebasin_hub.spec.pattern import Axis, Product, parse_pattern
+from rebasin_hub.spec.sizes import config_tokens
+from rebasin_hub.spec.template import Template, parse_template
+from rebasin_hub.specfile.schema import PermutationEntry, SpecFile
+from rebasin_hub.specfile.structure import Finding
+from rebasin_hub.specfile.yamlsafe import Path
 
 __all__ = ["compile_spec"]
 

@@ -14,14 +14,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rebasin_hub.axes import Atom, BoundTensor, build_axis
+from rebasin_hub.bind.axes import Atom, BoundTensor, build_axis
+from rebasin_hub.bind.instances import (
+    Instance,
+    Instances,
+    NamedTensor,
+    columns,
+    instance_key,
+    order,
+)
+from rebasin_hub.bind.names import match_names
+from rebasin_hub.bind.solving import Sizes
 from rebasin_hub.errors import BindingError, Mismatch
-from rebasin_hub.instances import Instance, Instances, NamedTensor, columns, instance_key, order
-from rebasin_hub.matchnames import match_names
-from rebasin_hub.pattern import Word
 from rebasin_hub.permute import Factor, SymmetryGroup
-from rebasin_hub.solving import Sizes
 from rebasin_hub.spec import Permutation, Spec
+from rebasin_hub.spec.pattern import Word
 from rebasin_hub.tensors import Header
 
 __all__ = ["Binding", "bind"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from rebasin_hub.bind.instances import Instances, NamedTensor, columns, instance_key
 from rebasin_hub.errors import Mismatch
-from rebasin_hub.instances import Instances, NamedTensor, columns, instance_key
-from rebasin_hub.pattern import words
-from rebasin_hub.sizes import Equation, config_size, expression, polynomial, solve
 from rebasin_hub.spec import Spec
-from rebasin_hub.speccheck import nearest
+from rebasin_hub.spec.check import nearest
+from rebasin_hub.spec.pattern import words
+from rebasin_hub.spec.sizes import Equation, config_size, expression, polynomial, solve
 from rebasin_hub.tensors import Header
 
 __all__ = ["Sizes"]

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from rebasin_hub.pattern import Variable
+from rebasin_hub.spec.pattern import Variable
 
 __all__ = ["Template", "parse_template"]
 

@@ -6,7 +6,8 @@ import difflib
 import itertools
 from collections.abc import Iterable, Iterator
 
-from rebasin_hub.pattern import (
+from rebasin_hub.spec.model import Line, Permutation, Spec
+from rebasin_hub.spec.pattern import (
     All,
     Axis,
     Before,
@@ -18,7 +19,6 @@ from rebasin_hub.pattern import (
     Word,
     words,
 )
-from rebasin_hub.spec import Line, Permutation, Spec
 
 __all__ = ["Finding", "check_spec", "nearest"]
 

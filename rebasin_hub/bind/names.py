@@ -14,7 +14,7 @@ from rebasin_hub.tensors import Header
 __all__ = ["Matches", "Values", "match_names"]
 
 HINTS = 20
-"""How many names the nearest line is looked for; it takes far longer than matching does."""
+"""How many names the nearest line is looked for: that takes far longer than matching does."""
 
 Values: TypeAlias = Mapping[str, int | str]
 """What the variables of a name stand for."""
@@ -27,6 +27,8 @@ class Matches:
     found: dict[str, tuple[Line, Values]] = field(default_factory=dict)
     ignored: dict[str, str] = field(default_factory=dict)
     mismatches: list[Mismatch] = field(default_factory=list)
+    hints: int = HINTS
+    """How many more unexpected names the nearest line is looked for."""
 
 
 def match_names(spec: Spec, header: Header) -> Matches:
@@ -60,8 +62,8 @@ def _match_one(spec: Spec, header: Header, name: str, matches: Matches) -> None:
         message = f"has {len(shape)} axes {list(shape)}, expected {wanted}"
         matches.mismatches.append(Mismatch("rank", name, message))
     else:
-        told = sum(mismatch.kind == "unexpected" for mismatch in matches.mismatches)
-        hint = _nearest_line(spec, name) if told < HINTS else ""
+        hint = _nearest_line(spec, name) if matches.hints > 0 else ""
+        matches.hints -= 1
         matches.mismatches.append(Mismatch("unexpected", name, f"is in no line of the spec{hint}"))
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic import BaseModel, ValidationError
 
-from rebasin_hub.speccheck import nearest
-from rebasin_hub.specschema import (
+from rebasin_hub.spec.check import nearest
+from rebasin_hub.specfile.schema import (
     NAME_PATTERN,
     PERMUTATION_PATTERN,
     SPEC_NAME_PATTERN,
@@ -18,7 +18,7 @@ from rebasin_hub.specschema import (
     TransformersExample,
     ZooExample,
 )
-from rebasin_hub.yamlsafe import Path
+from rebasin_hub.specfile.yamlsafe import Path
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
