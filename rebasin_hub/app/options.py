@@ -54,7 +54,8 @@ Sizes = Annotated[
 Method = Annotated[str, typer.Option(help="How to align.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")]
 Restarts = Annotated[
-    int | None, typer.Option(help="Searches from different starts; the best one counts.", min=0)
+    int | None,
+    typer.Option(help="Searches from different starts, 3 by default; the best counts.", min=1),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0)]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]

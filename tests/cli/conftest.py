@@ -1,6 +1,7 @@
 """Small checkpoints, and the program run as a user runs it."""
 
 import json
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -59,9 +60,15 @@ def start(tmp_path):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=take_interrupts,
         )
 
     return call
+
+
+def take_interrupts():
+    """Undo what a shell does to its background jobs, whose children ignore Ctrl-C otherwise."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture

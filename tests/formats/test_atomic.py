@@ -219,7 +219,15 @@ except OutputError as error:
 
 def run(how: str, path: Path, out: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", SCRIPT, how, str(path), str(out)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        # Children of a shell's background job would ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 @pytest.mark.parametrize("layout", ["single", "sharded"])
