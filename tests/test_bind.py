@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import numpy as np
 import pytest
@@ -264,13 +265,24 @@ tensors:
         ({"num_heads": 4}, {}, {"head": 4, "value": 3}),
         ({"n_head": 6}, {}, {"head": 6, "value": 2}),
         ({"num_heads": 4, "n_head": 6}, {}, {"head": 4, "value": 3}),
-        ({"num_heads": 4}, {"head": 2}, {"head": 2, "value": 6}),
+        ({}, {"head": 2}, {"head": 2, "value": 6}),
         (None, {"value": 4}, {"head": 3, "value": 4}),
     ],
 )
 def test_sizes_come_from_the_user_then_config_then_shapes(config, sizes, expected) -> None:
     binding = bind(spec_of(HEADS), header_of(v=(12, 5), o=(5, 12)), config=config, sizes=sizes)
     assert factors(binding) == expected
+
+
+def test_a_given_size_cannot_contradict_config() -> None:
+    with pytest.raises(BindingError, match=r"'head' was given as 2, but is 4 \(num_heads"):
+        bind(
+            spec_of(HEADS), header_of(v=(12, 5), o=(5, 12)),
+            config={"num_heads": 4}, sizes={"head": 2},
+        )  # fmt: skip
+    fallback = spec_of(HEADS.replace("num_heads | n_head", "num_heads | 6"))
+    binding = bind(fallback, header_of(v=(12, 5), o=(5, 12)), sizes={"head": 2})
+    assert factors(binding) == {"head": 2, "value": 6}
 
 
 def test_the_fewest_variables_win() -> None:
@@ -372,6 +384,13 @@ def test_hints_are_given_for_the_first_names_only() -> None:
     assert sum("nearest" in message for message in found.values()) == 20
 
 
+def test_many_unexpected_names_take_no_time() -> None:
+    shapes = {f"{n}.weight.of.something.else": (6, 4) for n in range(30_000)}
+    begin = time.perf_counter()
+    assert len(mismatches(PLAIN, {**GOOD, **shapes})) == 30_000
+    assert time.perf_counter() - begin < 10
+
+
 def test_a_wrong_rank_is_not_missing_too() -> None:
     found = mismatches(PLAIN, {**GOOD, "0.up.weight": (6,), "norm.weight": (4, 1)})
     assert found == {
@@ -422,6 +441,10 @@ def test_sizes_that_nothing_tells() -> None:
         "unsolved": "the shapes do not tell 'head' (num_heads | n_head in config.json); "
         "give config.json or --size head=N"
     }
+
+
+def test_sizes_that_a_missing_tensor_would_tell_are_no_news() -> None:
+    assert mismatches(HEADS, {"v": (12, 5)}) == {"missing o": "is missing"}
 
 
 def test_sizes_that_the_spec_does_not_know() -> None:

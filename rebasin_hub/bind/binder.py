@@ -69,7 +69,7 @@ def bind(
         spec: a spec that `check_spec` finds nothing in.
         header: the checkpoint's tensors.
         config: the model's config.json, where the spec's sizes are looked up.
-        sizes: sizes given by the user, which go before config.json.
+        sizes: sizes given by the user, for those that config.json does not tell.
 
     Raises:
         BindingError: with every mismatch.

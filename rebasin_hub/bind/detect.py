@@ -10,6 +10,8 @@ from rebasin_hub.bind.binder import Binding, bind
 from rebasin_hub.bind.names import match_names
 from rebasin_hub.errors import BindingError, DetectionError
 from rebasin_hub.spec import Spec
+from rebasin_hub.spec.check import nearest
+from rebasin_hub.spec.pattern import words
 from rebasin_hub.tensors import Header
 
 __all__ = ["detect"]
@@ -34,12 +36,13 @@ def detect(
         header: the checkpoint's tensors.
         config: the model's config.json, if there is one.
         specs: the specs to choose from.
-        sizes: sizes given by the user, which go before config.json.
+        sizes: sizes given by the user, for those that config.json does not tell.
 
     Raises:
         DetectionError: none fits, or two fit equally well.
 
     """
+    _check_words(specs, sizes or {})
     tried = [_try(spec, header, config or {}, sizes) for spec in specs]
     fitting = [t for t in tried if t.binding is not None and t.claim != "other"]
     if not fitting:
@@ -51,6 +54,22 @@ def detect(
         raise DetectionError(f"these specs fit equally well; choose one with --spec\n{names}")
     assert best[0].binding is not None
     return best[0].binding
+
+
+def _check_words(specs: Sequence[Spec], sizes: Mapping[str, int]) -> None:
+    """Refuse a size that no spec knows, before it fails each of them in its own way."""
+    declared = {word for spec in specs for word in spec.sizes}
+    known = declared | {
+        word.name
+        for spec in specs
+        for line in spec.lines
+        for axis in line.pattern
+        for word in words(axis)
+    }
+    for word in sizes:
+        if word not in known:
+            hint = nearest(word, known) or f"; specs ask for {', '.join(sorted(declared))}"
+            raise DetectionError(f"no spec has a size '{word}'{hint}")
 
 
 @dataclass(frozen=True, eq=False)

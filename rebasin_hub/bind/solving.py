@@ -19,8 +19,7 @@ __all__ = ["Sizes"]
 class Sizes:
     """The size of every concrete word of a checkpoint.
 
-    Sizes that the user gives go before those from config.json, and these before the shapes, which
-    must agree with both.
+    Sizes that the user gives and those from config.json go before the shapes; all must agree.
 
     Args:
         spec: where sizes come from.
@@ -71,6 +70,7 @@ class Sizes:
             if word not in self._words():
                 hint = nearest(word, self._words())
                 yield Mismatch("config", "", f"the spec has no size '{word}'{hint}")
+        yield from self._against_config()
         for equation in self.equations:
             total = polynomial(equation.expression, self.solved, self.alias)
             if total.keys() <= {()}:
@@ -80,6 +80,20 @@ class Sizes:
                 yield self._unsolved(equation)
         for tensor in self.instances.tensors:
             yield from self._too_few_names(tensor)
+
+    def _against_config(self) -> Iterator[Mismatch]:
+        """Find given sizes that config.json contradicts: such a group may change the function."""
+        for word, size in self.given.items():
+            source = self.spec.sizes.get(word)
+            if not isinstance(source, str):
+                continue
+            said = config_size(source, self.config, defaults=False)
+            if said is not None and said != size:
+                message = (
+                    f"'{word}' was given as {size}, but is {said} ({source} in config.json); "
+                    "leave it out"
+                )
+                yield Mismatch("config", "", message)
 
     def _known(self) -> dict[str, int]:
         known: dict[str, int] = {}

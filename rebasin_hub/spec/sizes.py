@@ -175,16 +175,18 @@ def config_tokens(text: str) -> list[str]:
     return tokens
 
 
-def config_size(text: str, config: Mapping[str, Any]) -> int | None:
+def config_size(text: str, config: Mapping[str, Any], *, defaults: bool = True) -> int | None:
     """Evaluate a size expression over config.json; None where a key is missing.
 
-    Alternatives are tried from left to right. `/` divides without rest or gives None.
+    Alternatives are tried from left to right, and without `defaults` only those that name a key.
+    `/` divides without rest or gives None.
     """
     tokens = config_tokens(text)
     while tokens:
         end = tokens.index("|") if "|" in tokens else len(tokens)
         value = _term(tokens[:end], config)
-        if value is not None:
+        named = not all(token.isdigit() for token in tokens[:end:2])
+        if value is not None and (defaults or named):
             return value
         tokens = tokens[end + 1 :]
     return None
