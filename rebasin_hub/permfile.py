@@ -16,7 +16,7 @@ import numpy as np
 
 from rebasin_hub.errors import FormatError, PermutationError
 from rebasin_hub.formats import open_checkpoint, save_safetensors
-from rebasin_hub.permute import Element, Factor, Index, SymmetryGroup
+from rebasin_hub.permute import Element, Factor, SymmetryGroup
 
 __all__ = ["FORMAT", "PermutationFile"]
 
@@ -98,20 +98,17 @@ class PermutationFile:
     def _from_parts(
         cls, path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]
     ) -> Self:
-        try:
-            parents = dict(json.loads(metadata["parents"]))
-            group = SymmetryGroup(
-                {name: Factor(arrays[name].shape[-1], parent) for name, parent in parents.items()}
-            )
-            facts = {key: metadata[key] for key in _FACTS}
-        except (KeyError, ValueError, TypeError, IndexError) as problem:
-            raise FormatError(f"{path} is a damaged permutation file: {problem!r}") from problem
-        element: dict[str, Index] = {}
+        if missing := sorted({*_FACTS, "parents"} - metadata.keys()):
+            raise FormatError(f"{path}: its metadata lacks {', '.join(missing)}; align again")
         for name, array in arrays.items():
-            if array.dtype.kind not in "iu":
-                raise PermutationError(f"{path}: '{name}' holds {array.dtype}, not integers")
-            element[name] = array.astype(np.int64)
+            if array.dtype != np.int32 or array.ndim == 0:
+                raise PermutationError(
+                    f"{path}: '{name}' holds {array.dtype} {list(array.shape)}, expected int32 "
+                    "index arrays"
+                )
+        element = {name: array.astype(np.int64) for name, array in arrays.items()}
         try:
+            group = _group(_parents(metadata["parents"]), element)
             group.check(element)
         except PermutationError as problem:
             raise PermutationError(f"{path}: {problem}") from problem
@@ -120,6 +117,7 @@ class PermutationFile:
             for key, value in metadata.items()
             if key.startswith("detail.")
         }
+        facts = {key: metadata[key] for key in _FACTS}
         return cls(element=element, group=group, details=details, **facts)
 
     def inverted(self) -> Self:
@@ -134,6 +132,8 @@ class PermutationFile:
 
     def after(self, earlier: PermutationFile) -> Self:
         """Return what applying `earlier` first and this one next amounts to.
+
+        Seeds, objectives and references belong to one search, and are not carried over.
 
         Raises:
             PermutationError: they belong to different specs or sizes, or this one does not start
@@ -176,6 +176,26 @@ class PermutationFile:
 
 
 _FACTS = ("spec", "spec_digest", "source", "result", "method")
+
+
+def _parents(text: str) -> dict[str, str | None]:
+    """Read the parent of each permutation, parents before children."""
+    try:
+        parents = json.loads(text)
+    except (ValueError, RecursionError):
+        parents = None
+    if not isinstance(parents, dict) or not all(
+        isinstance(parent, str | None) for parent in parents.values()
+    ):
+        raise PermutationError("its metadata 'parents' is no table of permutations; align again")
+    return parents
+
+
+def _group(parents: Mapping[str, str | None], element: Element) -> SymmetryGroup:
+    if parents.keys() != element.keys():
+        name = sorted(parents.keys() ^ element.keys())[0]
+        raise PermutationError(f"'{name}' stands in the metadata or among the arrays alone")
+    return SymmetryGroup({n: Factor(element[n].shape[-1], p) for n, p in parents.items()})
 
 
 def _shown(factor: Factor | None) -> str:

@@ -5,9 +5,12 @@ Heavy modules are imported inside the commands, so that `--help` and `spec valid
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -248,7 +251,7 @@ def merge(
         result = run(
             models,
             output,
-            Recipe(method, floats(weights), dtype, align=not no_align),
+            Recipe(method, floats(weights), dtype and dtype.upper(), align=not no_align),
             choice=choice_of(spec, size),
             matching=Matching(align_method, device, seed, restarts),
             force=force,
@@ -301,9 +304,14 @@ def digest(
     from rebasin_hub.pipeline.inspect import digests
     from rebasin_hub.report import progress_bar, show
 
-    with progress_bar() as progress:
-        found = [digests(path, choice=choice_of(spec, size), progress=progress) for path in models]
-    show(found, json=json)
+    found = []
+    for path in models:
+        with progress_bar() as progress:
+            found.append(digests(path, choice=choice_of(spec, size), progress=progress))
+        if not json:
+            show(found[-1])
+    if json:
+        show(found, json=True)
 
 
 @app.command(epilog="Example: `rebasin-hub inspect model.safetensors`")
@@ -337,19 +345,34 @@ def demo(
 
 def main() -> None:
     """Run the program; known errors give one message and exit code 1, others a log and 3."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of any encoding can be shown
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except RebasinError as error:
-        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
-        sys.exit(1)
+        _fail(f"error: {error}", 1)
+    except OSError as error:
+        # Files are dealt with where they are read and written: this is standard output that is
+        # closed or has a full disk behind it. Python would flush it once more and complain.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _fail(f"error: {error.filename or 'the output'}: {error.strerror}", 1)
     except Exception as error:  # noqa: BLE001
         from rebasin_hub.crash import write_log
 
-        log = write_log(error)
-        typer.secho(
+        _fail(
             f"unexpected failure: {type(error).__name__}: {error}\n"
-            f"This is a defect of rebasin-hub. The details are in {log}",
-            fg=typer.colors.RED,
-            err=True,
+            f"This is a defect of rebasin-hub. The details are in {write_log(error)}",
+            3,
         )
-        sys.exit(3)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    """Print a message without control characters on stderr, and stop."""
+    plain = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in message)
+    typer.secho(plain, fg=typer.colors.RED, err=True)
+    sys.exit(code)

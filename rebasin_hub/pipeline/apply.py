@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rebasin_hub.errors import PermutationError
+from rebasin_hub.errors import OutputError, PermutationError
 from rebasin_hub.formats import check_output
 from rebasin_hub.permfile import PermutationFile
-from rebasin_hub.pipeline.models import Choice, Model, Progress, counting, open_model
+from rebasin_hub.pipeline.models import AUTOMATIC, Choice, Model, open_model
+from rebasin_hub.pipeline.progress import Progress, counting
 from rebasin_hub.pipeline.write import Found, Plan, Rebased, free_output, plan_rebase, write
 
 __all__ = ["apply_file", "compose_files"]
@@ -20,7 +21,7 @@ def apply_file(
     *,
     invert: bool = False,
     other_model: bool = False,
-    choice: Choice | None = None,
+    choice: Choice = AUTOMATIC,
     force: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
@@ -47,21 +48,24 @@ def apply_file(
 
     """
     permutations = PermutationFile.load(file)
-    free_output(output, force=force, inputs=[file])
+    if output.exists() and output.samefile(file):
+        raise OutputError(f"{output}: is an input, which is never changed; choose another name")
     if invert:
         permutations = permutations.inverted()
-    with open_model(path, choice or Choice()) as model:
+    with open_model(path, choice) as model:
         check_output(model.checkpoint, output, force=force)
         _check_spec(permutations, model, file)
         permutations.check_group(model.binding.group, str(path))
         steps = plan_rebase(model, None, output)
         if dry_run:
             return steps
+        expected = None
         if not other_model:
             read = counting(model.read, model.header, progress, "digesting")
             _check_source(permutations, model.digest(read), file, path)
+            expected = permutations.result
         found = Found(permutations.element, permutations.method)
-        return write(model, steps, found, force=force, progress=progress)
+        return write(model, steps, found, expected=expected, force=force, progress=progress)
 
 
 def compose_files(

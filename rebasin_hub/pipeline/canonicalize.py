@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rebasin_hub.canonical import canonical_order
-from rebasin_hub.digest import canonical_digest
 from rebasin_hub.formats import check_output
-from rebasin_hub.pipeline.matching import Matching
-from rebasin_hub.pipeline.models import Choice, Model, Progress, counting, open_like, open_model
+from rebasin_hub.pipeline.matching import WEIGHT_MATCHING, Matching
+from rebasin_hub.pipeline.models import AUTOMATIC, Choice, Model, open_like, open_model
+from rebasin_hub.pipeline.ordering import NOT_EXACT, ordered
+from rebasin_hub.pipeline.progress import Progress
 from rebasin_hub.pipeline.write import (
     Found,
     Plan,
@@ -19,12 +19,7 @@ from rebasin_hub.pipeline.write import (
     write,
 )
 
-__all__ = ["NOT_EXACT", "canonical_digest_of", "canonicalize"]
-
-NOT_EXACT = (
-    "some units are tied in a way that the canonical order could not resolve: another renumbered "
-    "copy of this model may come out in another order"
-)
+__all__ = ["canonicalize"]
 
 
 def canonicalize(
@@ -32,8 +27,8 @@ def canonicalize(
     output: Path | None = None,
     *,
     reference: Path | None = None,
-    choice: Choice | None = None,
-    matching: Matching | None = None,
+    choice: Choice = AUTOMATIC,
+    matching: Matching = WEIGHT_MATCHING,
     permutations: Path | None = None,
     force: bool = False,
     dry_run: bool = False,
@@ -58,17 +53,19 @@ def canonicalize(
         ProofError: a renumbered tensor did not lead back to the input; nothing was written.
 
     """
+    matching.check()
     output = output or default_output(path)
-    with open_model(path, choice or Choice()) as model:
+    with open_model(path, choice) as model:
         steps = plan_rebase(model, reference, output)
         if reference is None:
             check_output(model.checkpoint, output, force=force)
-            free_output(permutations, force=force, inputs=[path])
+            free_output(permutations, force=force, inputs=[path], output=output)
             found = None if dry_run else _order(model, progress)
         else:
             with open_like(reference, model) as target:
                 check_output(model.checkpoint, output, others=[target.checkpoint], force=force)
-                free_output(permutations, force=force, inputs=[path, reference])
+                inputs = [path, reference]
+                free_output(permutations, force=force, inputs=inputs, output=output)
                 found = None if dry_run else _match(target, model, matching, progress)
         if found is None:
             return steps
@@ -76,25 +73,12 @@ def canonicalize(
 
 
 def _order(model: Model, progress: Progress | None) -> Found:
-    """Return the permutations that bring a model into canonical order."""
-    read = counting(model.read, model.header, progress, "ordering")
-    canonical = canonical_order(model.binding, read, skip=model.checkpoint.tied)
+    canonical = ordered(model, progress, model.checkpoint.tied)
     return Found(
         canonical.element, "canonical order", notes=() if canonical.exact else (NOT_EXACT,)
     )
 
 
-def canonical_digest_of(model: Model, progress: Progress | None) -> tuple[str, bool]:
-    """Return a model's canonical digest, and whether every renumbered copy has the same one."""
-    tied = model.checkpoint.tied
-    read = counting(model.read, model.header, progress, "ordering")
-    canonical = canonical_order(model.binding, read, skip=tied)
-    digest = canonical_digest(model.binding, canonical.element, model.read, skip=tied)
-    return digest, canonical.exact
-
-
-def _match(
-    target: Model, model: Model, matching: Matching | None, progress: Progress | None
-) -> Found:
-    result = (matching or Matching()).run(target, model, progress)
+def _match(target: Model, model: Model, matching: Matching, progress: Progress | None) -> Found:
+    result = matching.run(target, model, progress)
     return Found(result.element, result.method, result, target.digest())

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rebasin_hub.align import Alignment
 from rebasin_hub.errors import NotFiniteError
-from rebasin_hub.pipeline.canonicalize import NOT_EXACT, canonical_digest_of
-from rebasin_hub.pipeline.matching import Matching
-from rebasin_hub.pipeline.models import Choice, Model, Progress, counting, open_like, open_model
-from rebasin_hub.rearrange import Read, rearranged
+from rebasin_hub.pipeline.matching import WEIGHT_MATCHING, Matching
+from rebasin_hub.pipeline.models import AUTOMATIC, Choice, Model, open_like, open_model
+from rebasin_hub.pipeline.ordering import NOT_EXACT, canonical_digest_of
+from rebasin_hub.pipeline.progress import Progress, counting
+from rebasin_hub.rearrange import Array, Read, rearranged
 from rebasin_hub.tensors import DTYPES
 
 __all__ = ["Comparison", "Difference", "Relation", "verify"]
@@ -25,36 +27,41 @@ RELATED = 0.5
 
 
 class Relation(StrEnum):
-    """How two models are related, from nearest to farthest."""
+    """How two models are related, from nearest to farthest; or that it cannot be told."""
 
     IDENTICAL = "identical"
     RENUMBERED = "renumbered"
     ROUNDED = "rounded"
     RELATED = "related"
     UNRELATED = "unrelated"
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far apart two models are, over their floating-point tensors.
+    """How far apart two models are.
 
-    `relative` is ‖A − B‖ / ‖A‖ in the Frobenius norm, `cosine` the cosine similarity, `largest`
-    the largest absolute difference, `equal` the share of elements that are equal.
+    Over their floating-point tensors: `relative` is ‖A − B‖ / ‖A‖ in the Frobenius norm, `cosine`
+    the cosine similarity, `largest` the largest absolute difference; NaN where weights are not
+    finite. Over all tensors: `equal` is the share of elements that are equal, bit for bit where
+    the types are. `other` names the tensors of integers and booleans that differ.
     """
 
     relative: float
     cosine: float
     largest: float
     equal: float
+    other: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Comparison:
     """The result of `verify`.
 
-    `digests` are the plain ones, `canonical` the canonical ones (equal if and only if the models
-    are renumberings of one another, bit for bit). Without a need to align (`identical`,
-    `renumbered`) and where weights are not finite, `aligned` and `alignment` are None.
+    `digests` are the plain ones, `canonical` the canonical ones: equal if and only if the models
+    are renumberings of one another, bit for bit; None where the plain ones are equal already.
+    `aligned`, `moved` and `alignment` are those of the second model aligned to the first, where
+    that was needed and possible.
     """
 
     a: Path
@@ -62,11 +69,11 @@ class Comparison:
     spec: str
     relation: Relation
     digests: tuple[str, str]
-    canonical: tuple[str, str]
+    canonical: tuple[str, str] | None
     as_stored: Difference
-    aligned: Difference | None
-    moved: Mapping[str, int]
-    alignment: Alignment | None
+    aligned: Difference | None = None
+    moved: Mapping[str, int] = field(default_factory=dict)
+    alignment: Alignment | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -79,8 +86,8 @@ def verify(
     a: Path,
     b: Path,
     *,
-    choice: Choice | None = None,
-    matching: Matching | None = None,
+    choice: Choice = AUTOMATIC,
+    matching: Matching = WEIGHT_MATCHING,
     progress: Progress | None = None,
 ) -> Comparison:
     """Compare two checkpoints up to renumbering.
@@ -95,51 +102,98 @@ def verify(
         IncompatibleError: the two do not have the same tensors.
 
     """
-    with open_model(a, choice or Choice()) as one, open_like(b, one) as other:
-        digests = one.digest(), other.digest()
-        as_stored = difference(one, other, other.read, progress)
-        (one_canonical, one_exact), (other_canonical, other_exact) = (
-            canonical_digest_of(model, progress) for model in (one, other)
-        )
-        canonical = one_canonical, other_canonical
-        result: Alignment | None = None
-        notes = () if one_exact and other_exact else (NOT_EXACT,)
-        if digests[0] != digests[1] and canonical[0] != canonical[1]:
-            try:
-                result = (matching or Matching()).run(one, other, progress)
-            except NotFiniteError as problem:
-                notes = (*notes, str(problem))
-        moved: Mapping[str, int] = {}
-        aligned = None
-        if result is not None:
-            read = rearranged(other.binding, result.element, other.read)
-            aligned = difference(one, other, read, progress)
-            moved = other.binding.group.moved(result.element)
-        return Comparison(
-            a=a,
-            b=b,
-            spec=one.binding.spec.name,
-            relation=_relation(digests, canonical, aligned or as_stored),
-            digests=digests,
-            canonical=canonical,
-            as_stored=as_stored,
-            aligned=aligned,
-            moved=moved,
-            alignment=result,
-            notes=notes,
-        )
+    matching.check()
+    with open_model(a, choice) as one, open_like(b, one) as other:
+        exact = _exactly(a, b, one, other, progress)
+        if exact.relation is not Relation.UNKNOWN:
+            return exact
+        return _nearly(exact, one, other, matching, progress)
 
 
-def _relation(
-    digests: tuple[str, str], canonical: tuple[str, str], nearest: Difference
-) -> Relation:
+def _exactly(a: Path, b: Path, one: Model, other: Model, progress: Progress | None) -> Comparison:
+    """Compare by digests; the relation is unknown where they differ."""
+    skip = _tied_in_both(one, other)
+    digests = one.digest(skip=skip), other.digest(skip=skip)
+    as_stored = difference(one, other, other.read, progress)
+    same = Comparison(a, b, one.binding.spec.name, Relation.IDENTICAL, digests, None, as_stored)
     if digests[0] == digests[1]:
-        return Relation.IDENTICAL
-    if canonical[0] == canonical[1]:
-        return Relation.RENUMBERED
-    if nearest.relative < ROUNDING:
+        return same
+    (mine, mine_exact), (theirs, theirs_exact) = (
+        canonical_digest_of(model, progress, skip) for model in (one, other)
+    )
+    return replace(
+        same,
+        relation=Relation.RENUMBERED if mine == theirs else Relation.UNKNOWN,
+        canonical=(mine, theirs),
+        notes=() if mine_exact and theirs_exact else (NOT_EXACT,),
+    )
+
+
+def _tied_in_both(one: Model, other: Model) -> set[str]:
+    """Return the names that share another tensor's values in both models.
+
+    A torch file says so; in a file that stores a tensor twice the values do.
+    """
+    tied = {**one.checkpoint.tied, **other.checkpoint.tied}
+    return {
+        name
+        for name, first in tied.items()
+        if all(_shares(model, name, first) for model in (one, other))
+    }
+
+
+def _shares(model: Model, name: str, first: str) -> bool:
+    if name in model.checkpoint.tied or name in model.elsewhere:
+        return True
+    return name not in model.header or model.read(name).tobytes() == model.read(first).tobytes()
+
+
+def _nearly(
+    exact: Comparison, one: Model, other: Model, matching: Matching, progress: Progress | None
+) -> Comparison:
+    """Align the second model to the first, and measure what is left."""
+    try:
+        result = matching.run(one, other, progress)
+    except NotFiniteError as problem:
+        return replace(exact, notes=(*exact.notes, str(problem)))
+    read = rearranged(other.binding, result.element, other.read)
+    aligned = difference(one, other, read, progress)
+    return replace(
+        exact,
+        relation=_relation(aligned),
+        aligned=aligned,
+        moved=other.binding.group.moved(result.element),
+        alignment=result,
+    )
+
+
+def _relation(aligned: Difference) -> Relation:
+    if aligned.relative < ROUNDING and not aligned.other:
         return Relation.ROUNDED
-    return Relation.RELATED if nearest.relative < RELATED else Relation.UNRELATED
+    return Relation.RELATED if aligned.relative < RELATED else Relation.UNRELATED
+
+
+@dataclass
+class _Sums:
+    """What a `Difference` is made of, summed over tensors in float64."""
+
+    gap: float = 0.0
+    norm: float = 0.0
+    other_norm: float = 0.0
+    product: float = 0.0
+    largest: float = 0.0
+    equal: int = 0
+    count: int = 0
+
+    def add(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> None:
+        with np.errstate(invalid="ignore", over="ignore"):
+            delta = x - y
+            self.gap += float(delta @ delta)
+            self.norm += float(x @ x)
+            self.other_norm += float(y @ y)
+            self.product += float(x @ y)
+            # Unlike `max`, this keeps NaN.
+            self.largest = float(np.maximum(self.largest, np.max(np.abs(delta), initial=0.0)))
 
 
 def difference(one: Model, other: Model, read: Read, progress: Progress | None) -> Difference:
@@ -147,26 +201,35 @@ def difference(one: Model, other: Model, read: Read, progress: Progress | None) 
 
     Tensors are read one at a time; sums are accumulated in float64.
     """
-    gap = norm = other_norm = product = largest = 0.0
-    equal = count = 0
+    sums, unequal = _Sums(), []
     read_one = counting(one.read, one.header, progress, "comparing")
     for name, info in one.header.items():
-        if not (DTYPES[info.dtype].floating and DTYPES[other.header[name].dtype].floating):
-            continue
-        x, y = (array.astype(np.float64).reshape(-1) for array in (read_one(name), read(name)))
-        with np.errstate(invalid="ignore"):
-            delta = x - y
-        gap += float(delta @ delta)
-        norm += float(x @ x)
-        other_norm += float(y @ y)
-        product += float(x @ y)
-        largest = max(largest, float(np.max(np.abs(delta), initial=0.0)))
-        equal += int(np.count_nonzero(x == y))
-        count += x.size
-    scale = math.sqrt(norm * other_norm)
+        x, y = read_one(name), read(name)
+        same = _equal_elements(x, y)
+        sums.equal += same
+        sums.count += x.size
+        if DTYPES[info.dtype].floating and DTYPES[other.header[name].dtype].floating:
+            sums.add(_numbers(x), _numbers(y))
+        elif same < x.size:
+            unequal.append(name)
+    scale = math.sqrt(sums.norm * sums.other_norm)
     return Difference(
-        relative=math.sqrt(gap / norm) if norm else math.sqrt(gap),
-        cosine=product / scale if scale else 0.0,
-        largest=largest,
-        equal=equal / count if count else 1.0,
+        relative=math.sqrt(sums.gap / sums.norm) if sums.norm else math.sqrt(sums.gap),
+        cosine=sums.product / scale if scale else 0.0,
+        largest=sums.largest,
+        equal=sums.equal / sums.count if sums.count else 1.0,
+        other=tuple(unequal),
     )
+
+
+def _equal_elements(x: Array, y: Array) -> int:
+    if x.dtype == y.dtype:
+        bits = f"u{x.dtype.itemsize}"
+        return int(np.count_nonzero(x.view(bits) == y.view(bits)))
+    return int(np.count_nonzero(x == y))
+
+
+def _numbers(array: Array) -> NDArray[np.float64]:
+    """Return the values as a vector; a complex number is two of them."""
+    flat = array.reshape(-1)
+    return (flat.view(np.float32) if flat.dtype == np.complex64 else flat).astype(np.float64)

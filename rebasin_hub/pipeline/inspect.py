@@ -9,8 +9,9 @@ from pathlib import Path
 from rebasin_hub.errors import BindingError, DetectionError
 from rebasin_hub.formats import open_checkpoint
 from rebasin_hub.permfile import FORMAT, PermutationFile
-from rebasin_hub.pipeline.canonicalize import canonical_digest_of
-from rebasin_hub.pipeline.models import Choice, Progress, open_model
+from rebasin_hub.pipeline.models import AUTOMATIC, Choice, open_model
+from rebasin_hub.pipeline.ordering import canonical_digest_of
+from rebasin_hub.pipeline.progress import Progress
 from rebasin_hub.tensors import TensorInfo
 
 __all__ = ["Digests", "Inspection", "PermutationInspection", "digests", "inspect_file"]
@@ -54,7 +55,7 @@ class PermutationInspection:
     moved: Mapping[str, int]
 
 
-def inspect_file(path: Path, *, choice: Choice | None = None) -> Inspection | PermutationInspection:
+def inspect_file(path: Path, *, choice: Choice = AUTOMATIC) -> Inspection | PermutationInspection:
     """Describe a checkpoint from its header alone, or a permutation file.
 
     Raises:
@@ -70,7 +71,7 @@ def inspect_file(path: Path, *, choice: Choice | None = None) -> Inspection | Pe
             dtypes[info.dtype] = dtypes.get(info.dtype, 0) + info.size
         problem, binding = None, None
         try:
-            binding = (choice or Choice()).bind(checkpoint)
+            binding = choice.bind(checkpoint)
         except (BindingError, DetectionError) as error:
             problem = str(error)
         factors = binding.group.factors if binding is not None else {}
@@ -118,15 +119,13 @@ class Digests:
     exact: bool
 
 
-def digests(
-    path: Path, *, choice: Choice | None = None, progress: Progress | None = None
-) -> Digests:
+def digests(path: Path, *, choice: Choice = AUTOMATIC, progress: Progress | None = None) -> Digests:
     """Compute the plain and the canonical digest of a checkpoint.
 
     Raises:
         InputError: the checkpoint or the spec cannot be used.
 
     """
-    with open_model(path, choice or Choice()) as model:
+    with open_model(path, choice) as model:
         canonical, exact = canonical_digest_of(model, progress)
         return Digests(path, model.binding.spec.name, model.digest(), canonical, exact)

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rebasin_hub.align import Alignment, Report, align
-from rebasin_hub.errors import NotFiniteError
-from rebasin_hub.pipeline.models import Choice, Model, Progress, counting, open_like, open_model
+from rebasin_hub.align import METHODS, Alignment, Report, align
+from rebasin_hub.errors import InputError, NotFiniteError
+from rebasin_hub.pipeline.models import AUTOMATIC, Choice, Model, open_like, open_model
+from rebasin_hub.pipeline.progress import Progress, counting
 from rebasin_hub.pipeline.write import Found, free_output
 from rebasin_hub.rearrange import rearranged
 
-__all__ = ["Aligned", "Matching", "align_models"]
+__all__ = ["WEIGHT_MATCHING", "Aligned", "Matching", "align_models"]
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,21 @@ class Matching:
     seed: int = 0
     restarts: int | None = None
 
+    def check(self) -> None:
+        """Refuse an unknown method, before any file is opened.
+
+        Raises:
+            InputError: there is no such method.
+
+        """
+        if self.method not in METHODS:
+            raise InputError(f"method '{self.method}' is none of {', '.join(METHODS)}; choose one")
+
     def run(self, reference: Model, model: Model, progress: Progress | None) -> Alignment:
         """Align a model to a reference of the same tensors.
 
         Raises:
-            InputError: the method is unknown.
+            InputError: there is no such device.
             NotFiniteError: weights that count are NaN or infinite.
 
         """
@@ -50,6 +61,9 @@ class Matching:
                 f"{problem}\nWeights can only be matched where they are numbers; 'canonicalize' "
                 "without --reference needs none, and moves such values as they are."
             ) from problem
+
+
+WEIGHT_MATCHING = Matching()
 
 
 def _sweeps(progress: Progress | None) -> Report | None:
@@ -79,8 +93,8 @@ def align_models(
     reference: Path,
     output: Path | None = None,
     *,
-    choice: Choice | None = None,
-    matching: Matching | None = None,
+    choice: Choice = AUTOMATIC,
+    matching: Matching = WEIGHT_MATCHING,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Aligned:
@@ -91,9 +105,10 @@ def align_models(
         OutputError: the permutation file exists or cannot be written.
 
     """
+    matching.check()
     free_output(output, force=force, inputs=[path, reference])
-    with open_model(path, choice or Choice()) as model, open_like(reference, model) as target:
-        result = (matching or Matching()).run(target, model, progress)
+    with open_model(path, choice) as model, open_like(reference, model) as target:
+        result = matching.run(target, model, progress)
         if output is not None:
             read = counting(model.read, model.header, progress, "digesting")
             found = Found(result.element, result.method, result, target.digest())

@@ -11,9 +11,9 @@ from rebasin_hub.align import Alignment
 from rebasin_hub.errors import InputError
 from rebasin_hub.formats import check_output, save_like
 from rebasin_hub.merge import METHODS, combine, normalized
-from rebasin_hub.pipeline.matching import Matching
-from rebasin_hub.pipeline.models import Choice, Model, Progress, open_like, open_model
-from rebasin_hub.pipeline.write import stage
+from rebasin_hub.pipeline.matching import WEIGHT_MATCHING, Matching
+from rebasin_hub.pipeline.models import AUTOMATIC, Choice, Model, open_like, open_model
+from rebasin_hub.pipeline.progress import Progress, stage
 from rebasin_hub.rearrange import Array, Read, rearranged
 from rebasin_hub.tensors import DTYPES, Header
 
@@ -33,8 +33,8 @@ class Recipe:
     dtype: str | None = None
     align: bool = True
 
-    def check(self, count: int) -> tuple[float, ...]:
-        """Return the weights, scaled.
+    def scaled_weights(self, count: int) -> tuple[float, ...]:
+        """Return one weight for each model, with sum one.
 
         Raises:
             InputError: something in the recipe is wrong, or does not fit this many models.
@@ -88,8 +88,8 @@ def merge(
     output: Path,
     recipe: Recipe | None = None,
     *,
-    choice: Choice | None = None,
-    matching: Matching | None = None,
+    choice: Choice = AUTOMATIC,
+    matching: Matching = WEIGHT_MATCHING,
     force: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
@@ -113,9 +113,10 @@ def merge(
 
     """
     recipe = recipe or Recipe()
-    weights = recipe.check(len(paths))
+    matching.check()
+    weights = recipe.scaled_weights(len(paths))
     with ExitStack() as stack:
-        first = stack.enter_context(open_model(paths[0], choice or Choice()))
+        first = stack.enter_context(open_model(paths[0], choice))
         others = [stack.enter_context(open_like(path, first)) for path in paths[1:]]
         header = _merged_header(first.header, recipe.dtype)
         checkpoints = [model.checkpoint for model in others]
@@ -134,9 +135,7 @@ def merge(
         )
         if dry_run:
             return steps
-        alignments = [
-            (matching or Matching()).run(first, model, progress) for model in others if recipe.align
-        ]
+        alignments = [matching.run(first, model, progress) for model in others if recipe.align]
         readers = [first.read, *_readers(others, alignments)]
         saved = save_like(
             first.checkpoint,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TypeAlias
 
 from rebasin_hub.bind import Binding, bind
 from rebasin_hub.bind.detect import detect
@@ -19,15 +18,14 @@ from rebasin_hub.rearrange import Array, Read
 from rebasin_hub.spec import Spec
 from rebasin_hub.spec.sizes import config_size
 from rebasin_hub.specfile import find_spec, load_spec, shipped_specs, spec_digest
-from rebasin_hub.tensors import Header
+from rebasin_hub.tensors import DTYPES, Header
 
-__all__ = ["Choice", "Model", "Progress", "all_specs", "counting", "open_like", "open_model"]
+__all__ = ["AUTOMATIC", "Choice", "Model", "all_specs", "open_like", "open_model"]
 
+COUNTER = "num_batches_tracked"
+"""What BatchNorm counts; checkpoints in the wild lack it."""
 SHOWN = 10
 """Differences that a message lists."""
-
-Progress: TypeAlias = Callable[[str, int, int], None]
-"""Told what is going on, how much of it is done, and how much there is in all."""
 
 
 @dataclass(frozen=True)
@@ -51,22 +49,30 @@ class Choice:
         return detect(checkpoint.header, checkpoint.config, all_specs(), self.sizes)
 
 
+AUTOMATIC = Choice()
+"""The spec that fits, with no sizes given."""
+
+
 @dataclass(frozen=True, eq=False)
 class Model:
-    """An open checkpoint with its binding."""
+    """An open checkpoint with its binding.
+
+    `elsewhere` says where tensors are read that the binding has and the checkpoint does not store.
+    """
 
     checkpoint: Checkpoint
     binding: Binding
+    elsewhere: Mapping[str, tuple[Checkpoint, str]] = field(default_factory=dict)
 
     @property
     def header(self) -> Header:
-        """The checkpoint's tensors."""
-        return self.checkpoint.header
+        """The tensors that the binding describes."""
+        return self.binding.header
 
-    @property
-    def read(self) -> Read:
-        """The reader of the checkpoint's tensors."""
-        return self.checkpoint.read
+    def read(self, name: str) -> Array:
+        """Read one tensor that the binding has."""
+        checkpoint, stored = self.elsewhere.get(name, (self.checkpoint, name))
+        return checkpoint.read(stored)
 
     @property
     def nbytes(self) -> int:
@@ -84,9 +90,16 @@ class Model:
         """The digest of the spec's meaning."""
         return spec_digest(self.binding.spec)
 
-    def digest(self, read: Read | None = None) -> str:
-        """Return the plain digest of the weights, or of another reader's of the same tensors."""
-        return plain_digest(self.header, read or self.read, self.checkpoint.tied)
+    def digest(self, read: Read | None = None, skip: Collection[str] | None = None) -> str:
+        """Return the plain digest of the weights.
+
+        Args:
+            read: reads the weights in another numbering.
+            skip: names to leave out; those that are tied to others by default.
+
+        """
+        skip = self.checkpoint.tied if skip is None else skip
+        return plain_digest(self.header, read or self.read, skip)
 
 
 def all_specs() -> list[Spec]:
@@ -111,18 +124,43 @@ def open_model(path: Path, choice: Choice) -> Iterator[Model]:
 def open_like(path: Path, model: Model) -> Iterator[Model]:
     """Open a checkpoint of the same architecture and sizes as another one.
 
+    It may lack a tied tensor, or a counter such as BatchNorm's `num_batches_tracked`, that the
+    other one has: then the tensor that it is tied to, or the other one's counter, is read.
+
     Raises:
         IncompatibleError: tensors are missing, or differ in shape.
 
     """
     with open_checkpoint(path) as checkpoint:
-        require_same_tensors(model, checkpoint)
+        elsewhere = _elsewhere(model, checkpoint)
+        require_same_tensors(model, checkpoint, elsewhere)
         require_same_sizes(model, checkpoint)
-        yield Model(checkpoint, replace(model.binding, header=checkpoint.header))
+        header = {name: checkpoint.header.get(name, info) for name, info in model.header.items()}
+        yield Model(checkpoint, replace(model.binding, header=header), elsewhere)
 
 
-def require_same_tensors(model: Model, other: Checkpoint) -> None:
+def _elsewhere(model: Model, other: Checkpoint) -> dict[str, tuple[Checkpoint, str]]:
+    """Return where another checkpoint's missing tensors are read, as far as they may be missing."""
+    found = {}
+    for name in model.header.keys() - other.header.keys():
+        first = model.checkpoint.tied.get(name)
+        if first is not None:
+            found[name] = (other, first)
+        elif _is_counter(model, name):
+            found[name] = (model.checkpoint, name)
+    return found
+
+
+def _is_counter(model: Model, name: str) -> bool:
+    tensor = model.binding.of_name.get(name)
+    floating = DTYPES[model.header[name].dtype].floating
+    return tensor is not None and tensor.statistic and not floating
+
+
+def require_same_tensors(model: Model, other: Checkpoint, elsewhere: Collection[str] = ()) -> None:
     """Refuse a checkpoint that has not the same tensor names and shapes as a model.
+
+    Names in `elsewhere` may be missing, and tied ones and counters be there besides.
 
     Raises:
         IncompatibleError: with the first few differences and their number.
@@ -131,9 +169,12 @@ def require_same_tensors(model: Model, other: Checkpoint) -> None:
     differences = []
     for name in sorted(model.header.keys() | other.header.keys()):
         mine, theirs = model.header.get(name), other.header.get(name)
-        if mine is None or theirs is None:
-            missing = model.checkpoint.path if mine is None else other.path
-            differences.append(f"{name}: is missing in {missing}")
+        if mine is None:
+            if name not in other.tied and not name.endswith(COUNTER):
+                differences.append(f"{name}: is missing in {model.checkpoint.path}")
+        elif theirs is None:
+            if name not in elsewhere:
+                differences.append(f"{name}: is missing in {other.path}")
         elif mine.shape != theirs.shape:
             differences.append(f"{name}: {_axes_that_differ(model.binding, name, theirs.shape)}")
     if differences:
@@ -181,19 +222,3 @@ def require_same_sizes(model: Model, other: Checkpoint) -> None:
 def _sizes_of(binding: Binding, word: str) -> set[int]:
     """Return the solved sizes of all instances of a word."""
     return {n for key, n in binding.sizes.items() if key == word or key.startswith(f"{word}[")}
-
-
-def counting(read: Read, header: Header, progress: Progress | None, stage: str) -> Read:
-    """Return a reader that tells `progress(stage, done, total)` how many bytes it has read."""
-    if progress is None:
-        return read
-    total, done = sum(info.nbytes for info in header.values()), 0
-
-    def read_and_count(name: str) -> Array:
-        nonlocal done
-        array = read(name)
-        done = min(total, done + header[name].nbytes)
-        progress(stage, done, total)
-        return array
-
-    return read_and_count

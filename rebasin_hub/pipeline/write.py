@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from rebasin_hub.errors import OutputError
 from rebasin_hub.formats import save_like
 from rebasin_hub.permfile import PermutationFile
 from rebasin_hub.permute import Element
-from rebasin_hub.pipeline.models import Model, Progress
+from rebasin_hub.pipeline.models import Model
+from rebasin_hub.pipeline.progress import Progress, stage
 from rebasin_hub.pipeline.proof import Prover
 
 __all__ = ["Found", "Plan", "Rebased", "default_output", "free_output", "plan_rebase", "write"]
@@ -112,19 +114,31 @@ def default_output(model: Path, tag: str = "canonical") -> Path:
     return whole.with_name(f"{whole.stem}.{tag}{whole.suffix}")
 
 
-def free_output(path: Path | None, *, force: bool, inputs: Sequence[Path]) -> None:
+def free_output(
+    path: Path | None, *, force: bool, inputs: Sequence[Path], output: Path | None = None
+) -> None:
     """Refuse a permutation file that cannot be written, before any long work starts.
 
     Raises:
-        OutputError: it exists, and `force` is not set; or it is one of the inputs.
+        OutputError: it exists, and `force` is not set; it is a directory, one of the inputs, or the
+            other output; or it cannot be written there.
 
     """
-    if path is None or not path.exists():
+    if path is None:
         return
-    if any(path.samefile(one) for one in inputs if one.exists()):
+    if output is not None and path.resolve() == output.resolve():
+        raise OutputError(f"{path}: is the other output; name another permutation file")
+    if path.exists() and any(path.samefile(one) for one in inputs if one.exists()):
         raise OutputError(f"{path}: is an input, which is never changed; choose another name")
-    if not force:
+    if path.is_dir():
+        raise OutputError(f"{path}: is a directory; name a file in it")
+    if path.exists() and not force:
         raise OutputError(f"{path}: exists already; choose another name or give --force")
+    parent = path.resolve().parent
+    if not parent.is_dir():
+        raise OutputError(f"{path}: the directory {parent} does not exist; create it first")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise OutputError(f"{path}: no permission to write in {parent}; choose another place")
 
 
 def plan_rebase(model: Model, reference: Path | None, output: Path) -> Plan:
@@ -149,17 +163,28 @@ def write(
     found: Found,
     *,
     permutations: Path | None = None,
+    expected: str | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Rebased:
     """Write a model renumbered, and its permutation file where one is wanted.
 
+    Args:
+        model: the open model.
+        steps: where to write.
+        found: the permutations.
+        permutations: where to write them as well.
+        expected: the plain digest that the result must have, where one was promised.
+        force: replace existing outputs.
+        progress: told how far it has come.
+
     Raises:
         OutputError: an output exists or cannot be written.
-        ProofError: a tensor did not lead back to the input; nothing was written.
+        ProofError: a tensor did not lead back to the input, or the result is another one than was
+            promised; nothing was written.
 
     """
-    prover = Prover(model.binding, found.element, model.read)
+    prover = Prover(model, found.element, expected)
     saved = save_like(
         model.checkpoint, steps.output, prover, force=force, progress=stage(progress, "writing")
     )
@@ -180,10 +205,3 @@ def write(
         alignment=found.alignment,
         notes=(*model.checkpoint.notes, *saved.notes, *found.notes),
     )
-
-
-def stage(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:
-    """Return a callback for one stage of the work."""
-    if progress is None:
-        return None
-    return lambda done, total: progress(name, done, total)

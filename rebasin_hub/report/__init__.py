@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+import os
 import sys
 
 from rich.console import Console
@@ -14,13 +15,17 @@ from rebasin_hub.report.text import render, tensor_table
 
 __all__ = ["progress_bar", "show", "to_json"]
 
+PIPE_WIDTH = 200
+
 
 def show(result: object, *, json: bool = False, tensors: bool = False) -> None:
     """Print a result on stdout, as text or as one JSON document."""
     if json:
-        sys.stdout.write(jsonlib.dumps(to_json(result), indent=2, ensure_ascii=False) + "\n")
+        sys.stdout.write(jsonlib.dumps(to_json(result), indent=2) + "\n")
         return
-    console = Console(highlight=False, soft_wrap=True)
+    # A pipe has no width: tables keep their lines whole there.
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
+    console = Console(highlight=False, soft_wrap=True, emoji=False, width=width)
     render(result, console)
     if tensors and isinstance(result, Inspection):
         console.print(tensor_table(result))

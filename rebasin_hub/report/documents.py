@@ -18,7 +18,7 @@ __all__ = ["to_json"]
 
 
 def to_json(value: object) -> object:  # noqa: PLR0911 - one for each kind of value
-    """Turn a result into plain JSON values; index arrays and models' weights are left out."""
+    """Turn a result into plain JSON values; numbers that are not finite become null."""
     if isinstance(value, Alignment):
         return _alignment(value)
     if isinstance(value, Comparison):
@@ -32,8 +32,8 @@ def to_json(value: object) -> object:  # noqa: PLR0911 - one for each kind of va
             return {str(key): to_json(item) for key, item in value.items()}
         case str() | None | bool() | int():
             return value
-        case float() if math.isfinite(value):
-            return value
+        case float():
+            return value if math.isfinite(value) else None
         case list() | tuple():
             return [to_json(item) for item in value]
         case _:

@@ -14,7 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from rebasin_hub.pipeline.models import Progress as Tell
+from rebasin_hub.pipeline.progress import Progress as Tell
 
 __all__ = ["progress_bar"]
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from rebasin_hub.align import Alignment
 from rebasin_hub.errors import Problem
@@ -14,6 +15,7 @@ from rebasin_hub.pipeline.compare import Comparison, Difference, Relation
 from rebasin_hub.pipeline.inspect import Digests, Inspection, PermutationInspection
 from rebasin_hub.pipeline.matching import Aligned
 from rebasin_hub.pipeline.merging import Merged, MergePlan
+from rebasin_hub.pipeline.ordering import NOT_EXACT
 from rebasin_hub.pipeline.specs import Detected, ListedSpec
 from rebasin_hub.pipeline.write import Plan, Rebased
 from rebasin_hub.prove import Proof
@@ -34,7 +36,7 @@ def _(results: list, console: Console) -> None:  # type: ignore[type-arg]
         for column in ("spec", "permutations", "what it describes"):
             table.add_column(column, overflow="fold")
         for spec in results:
-            table.add_row(spec.name, ", ".join(spec.permutations), spec.description)
+            table.add_row(spec.name, _cell(", ".join(spec.permutations)), _cell(spec.description))
         console.print(table)
         return
     for result in results:
@@ -135,6 +137,7 @@ _VERDICTS = {
     Relation.ROUNDED: "the same model up to renumbering and rounding",
     Relation.RELATED: "relatives: after alignment they are near, as a fine-tuned copy is",
     Relation.UNRELATED: "different models: they stay far apart after alignment",
+    Relation.UNKNOWN: "different bits; how far apart cannot be told, since they cannot be aligned",
 }
 
 
@@ -143,8 +146,11 @@ def _(comparison: Comparison, console: Console) -> None:
     _line(console, "A", str(comparison.a))
     _line(console, "B", str(comparison.b))
     _line(console, "spec", comparison.spec)
-    _line(console, "canonical A", comparison.canonical[0])
-    _line(console, "canonical B", comparison.canonical[1])
+    if comparison.canonical is None:
+        _line(console, "digest", comparison.digests[0])
+    else:
+        _line(console, "canonical A", comparison.canonical[0])
+        _line(console, "canonical B", comparison.canonical[1])
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("", "‖A−B‖/‖A‖", "cosine", "largest", "equal"):
         table.add_column(column, justify="left" if not column else "right")
@@ -154,6 +160,9 @@ def _(comparison: Comparison, console: Console) -> None:
     console.print(table)
     color = "green" if comparison.same else "yellow"
     console.print(f"[{color}]{_VERDICTS[comparison.relation]}[/{color}]")
+    nearest = comparison.aligned or comparison.as_stored
+    if nearest.other:
+        _notes(console, (f"integers or booleans differ in {_some(nearest.other)}",))
     _notes(console, comparison.notes)
 
 
@@ -169,9 +178,9 @@ def _difference_row(table: Table, name: str, difference: Difference) -> None:
 
 @render.register
 def _(found: Digests, console: Console) -> None:
-    console.print(f"{found.canonical}  {found.path}", markup=False)
+    console.print(_plain(f"{found.canonical}  {found.path}"), markup=False)
     if not found.exact:
-        _notes(console, ("the canonical order was not unique: this digest may differ for a copy",))
+        _notes(console, (NOT_EXACT,))
 
 
 @render.register
@@ -187,7 +196,8 @@ def _(seen: Inspection, console: Console) -> None:
         _spec_lines(console, seen.spec, seen.permutations, seen.log10_order)
     _notes(console, seen.notes)
     if seen.problem is not None:
-        console.print(f"[yellow]no spec fits[/yellow]: {seen.problem}")
+        console.print("[yellow]no spec fits[/yellow]: ", end="")
+        console.print(_plain(seen.problem), markup=False)
 
 
 @render.register
@@ -207,7 +217,9 @@ def _(seen: PermutationInspection, console: Console) -> None:
 def _(found: Detected, console: Console) -> None:
     _line(console, "spec", found.spec)
     _line(console, "tensors", f"all {found.tensors} described, {len(found.ignored)} ignored")
-    _line(console, "sizes", _listed({k: v for k, v in found.sizes.items() if "_" not in k[:1]}))
+    # Sizes of axes written `_` have made-up names.
+    named = {key: size for key, size in found.sizes.items() if not key.startswith("_")}
+    _line(console, "sizes", _listed(named))
     _line(console, "permutations", _listed(found.permutations))
 
 
@@ -222,13 +234,13 @@ def _(proof: Proof, console: Console) -> None:
             noticed = sum(control.noticed for control in p.controls)
             largest = max((control.deviation for control in p.controls), default=0.0)
             table.add_row(
-                example.model,
+                _cell(example.model),
                 p.name,
                 f"{p.deviation:.1e}",
                 f"{noticed} of {len(p.controls)}",
                 f"{largest:.1e}",
             )
-        table.add_row(example.model, "all together", f"{example.deviation:.1e}", "", "")
+        table.add_row(_cell(example.model), "all together", f"{example.deviation:.1e}", "", "")
     console.print(table)
     for place in proof.unnoticed:
         _notes(console, (f"no example notices when {place} is left out",))
@@ -253,7 +265,7 @@ def _spec_lines(
 
 
 def _listed(sizes: Mapping[str, int]) -> str:
-    """List sizes with the instances of one name together: `embed 384, ff ×6 1536`."""
+    """List sizes with the instances of one name together: `embed 384, ff 1536 ×6`."""
     grouped: dict[tuple[str, int], int] = {}
     for key, size in sizes.items():
         name = key.partition("[")[0]
@@ -270,19 +282,34 @@ def tensor_table(seen: Inspection) -> Table:
     for column in ("tensor", "type", "shape"):
         table.add_column(column, overflow="fold")
     for name, info in seen.tensors.items():
-        table.add_row(name, info.dtype, "×".join(map(str, info.shape)) or "scalar")
+        table.add_row(_cell(name), info.dtype, "×".join(map(str, info.shape)) or "scalar")
     return table
 
 
 def _line(console: Console, key: str, value: str) -> None:
     console.print(f"[bold]{key:<13}[/bold]", end="")
-    console.print(value, markup=False)
+    console.print(_plain(value), markup=False)
+
+
+def _plain(text: str) -> str:
+    """Escape control characters: names and metadata come from files, and terminals obey."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+def _cell(text: str) -> Text:
+    """Return a table cell that shows its text as it is, without markup."""
+    return Text(_plain(text))
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""  # noqa: PLR2004
+    return ", ".join(names[:3]) + more
 
 
 def _notes(console: Console, notes: Sequence[str]) -> None:
     for note in dict.fromkeys(notes):
         console.print("[yellow]note[/yellow]         ", end="")
-        console.print(note, markup=False)
+        console.print(_plain(note), markup=False)
 
 
 def _size(nbytes: int) -> str:

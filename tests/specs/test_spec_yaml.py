@@ -52,9 +52,9 @@ HOSTILE = {
     "permutations": SPEC.replace("  h:\n", "  h:\n" + repeated("  p{}:", FULL - 200)),
     "names": SPEC + repeated("  t{}: h _", FULL - 200),
     "alternatives": SPEC + repeated("  '{}.{{a,b}}{{a,b}}{{a,b}}{{a,b}}{{a,b}}': h _", 400_000),
-    "dependence": SPEC.replace("  h:\n", "  h:\n  p0:\n")
-    + "permutations:\n"
-    + "".join(f"  p{i + 1}: {{within: p{i}}}\n" for i in range(900)),
+    "dependence": SPEC.replace(
+        "  h:\n", "  h:\n" + "".join(f"  p{i + 1}: {{within: p{i}}}\n" for i in range(900))
+    ),
     "duplicate keys": SPEC + "  a: h _\n" * 90_000,
     "dates": repeated("k{}: 2001-12-14t21:59:43"),
     "numbers": repeated("k{}: 1_2:3.4e5"),
@@ -87,13 +87,19 @@ def test_hostile_text_takes_little_memory(name: str) -> None:
 
 def test_near_words_are_not_looked_for_without_end() -> None:
     permutations = "".join(f"  permutation{i}:\n" for i in range(1_000))
+    # The same letters in another order: not near, and slow to tell so.
     lines = "".join(
-        f"  t{i}: {' '.join(f'permutatjon{i * 16 + j}' for j in range(16))}\n" for i in range(3_500)
+        f"  t{i}: {' '.join(f'noitatumrep{i * 16 + j}' for j in range(16))}\n" for i in range(3_500)
     )
     begin = time.perf_counter()
     with pytest.raises(SpecError):
         parse_spec(f"spec: 1\nname: x\npermutations:\n{permutations}tensors:\n{lines}")
     assert time.perf_counter() - begin < 20
+
+
+def test_the_number_of_values_is_limited() -> None:
+    with pytest.raises(SpecError, match="holds more than 20000 values"):
+        parse_spec(HOSTILE["unknown keys"])
 
 
 def test_a_file_over_the_limit() -> None:
