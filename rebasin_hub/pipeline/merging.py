@@ -10,7 +10,7 @@ from pathlib import Path
 from rebasin_hub.align import Alignment
 from rebasin_hub.errors import InputError
 from rebasin_hub.formats import check_output, save_like
-from rebasin_hub.merge import METHODS, combine, normalized
+from rebasin_hub.merge import check, combine, normalized, overflowed
 from rebasin_hub.pipeline.matching import WEIGHT_MATCHING, Matching
 from rebasin_hub.pipeline.models import AUTOMATIC, Choice, Model, open_like, open_model
 from rebasin_hub.pipeline.progress import Progress, stage
@@ -40,16 +40,10 @@ class Recipe:
             InputError: something in the recipe is wrong, or does not fit this many models.
 
         """
-        if self.method not in METHODS:
-            known = ", ".join(METHODS)
-            raise InputError(f"unknown merge method '{self.method}'; there are {known}")
+        check(self.method, count)
         if self.dtype is not None and not _storable(self.dtype):
             known = ", ".join(name for name in DTYPES if _storable(name))
             raise InputError(f"cannot merge into '{self.dtype}'; there are {known}")
-        if count < 2:  # noqa: PLR2004
-            raise InputError("a merge takes two models or more")
-        if self.method == "slerp" and count != 2:  # noqa: PLR2004
-            raise InputError(f"slerp merges two models, {count} were given; use --method linear")
         return normalized(self.weights, count)
 
 
@@ -137,15 +131,16 @@ def merge(
             return steps
         alignments = [matching.run(first, model, progress) for model in others if recipe.align]
         readers = [first.read, *_readers(others, alignments)]
+        combined = _Combined(readers, weights, recipe, header)
         saved = save_like(
             first.checkpoint,
             output,
-            _combined(readers, weights, recipe, header),
+            combined,
             header=header,
             force=force,
             progress=stage(progress, "merging"),
         )
-        notes = (*first.checkpoint.notes, *saved.notes, *_caveats(first))
+        notes = (*first.checkpoint.notes, *saved.notes, *combined.notes(), *_caveats(first))
         return Merged(steps, output, tuple(alignments), notes)
 
 
@@ -167,14 +162,34 @@ def _readers(models: list[Model], alignments: list[Alignment]) -> list[Read]:
     ]
 
 
-def _combined(
-    readers: list[Read], weights: tuple[float, ...], recipe: Recipe, header: Header
-) -> Read:
-    def produce(name: str) -> Array:
-        arrays = [read(name) for read in readers]
-        return combine(arrays, weights, method=recipe.method, dtype=header[name].dtype)
+class _Combined:
+    """Reads the merged model, and keeps count of what the stored type cannot hold."""
 
-    return produce
+    def __init__(
+        self, readers: list[Read], weights: tuple[float, ...], recipe: Recipe, header: Header
+    ) -> None:
+        self._readers = readers
+        self._weights = weights
+        self._method = recipe.method
+        self._header = header
+        self._overflowed: dict[str, int] = {}
+
+    def __call__(self, name: str) -> Array:
+        """Return one merged tensor."""
+        arrays = [read(name) for read in self._readers]
+        dtype = self._header[name].dtype
+        merged = combine(arrays, self._weights, method=self._method, dtype=dtype)
+        if DTYPES[dtype].floating and (count := overflowed(arrays, merged)):
+            self._overflowed[name] = count
+        return merged
+
+    def notes(self) -> tuple[str, ...]:
+        """Say which tensors hold values that became infinite."""
+        return tuple(
+            f"{name}: {count:,} finite values are too large for {self._header[name].dtype} and "
+            "became infinite; choose a larger --dtype"
+            for name, count in self._overflowed.items()
+        )
 
 
 def _caveats(model: Model) -> tuple[str, ...]:

@@ -60,7 +60,7 @@ def start(tmp_path):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=take_interrupts,
+            preexec_fn=take_interrupts,  # noqa: PLW1509 - no thread runs yet
         )
 
     return call
