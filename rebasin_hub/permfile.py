@@ -88,7 +88,7 @@ class PermutationFile:
                 )
             if metadata.get("version") != VERSION:
                 raise FormatError(
-                    f"{path} is a permutation file of version {metadata.get('version')}, "
+                    f"{path} is a permutation file of version {metadata.get('version')!r:.40}, "
                     f"this program reads version {VERSION}; update rebasin-hub"
                 )
             arrays = {name: checkpoint.read(name) for name in checkpoint.header}

@@ -1,5 +1,6 @@
 """Merging one tensor of several models."""
 
+import math
 from fractions import Fraction
 
 import ml_dtypes
@@ -135,16 +136,15 @@ def test_overflow_of_integers_and_small_types_is_counted():
     assert overflowed(arrays, merged) == 1  # this type has no infinity, but NaN
 
 
-def spaced(value, bits, smallest):
-    """Round half to even on the grid of a float type, in exact arithmetic."""
-    exact = Fraction(value)
-    exponent = max(int(np.frexp(value)[1]) - bits, smallest)
-    return float(round(exact / Fraction(2) ** exponent) * Fraction(2) ** exponent)
+def rounded(value, bits, smallest):
+    """Round half to even to so many bits, of 2**smallest at least, in exact arithmetic."""
+    step = Fraction(2) ** max(math.frexp(value)[1] - bits, smallest)
+    return math.copysign(float(round(Fraction(value) / step) * step), value)
 
 
 near_ties = st.builds(
     # The last bits of float64 decide where the ones before them say "half way".
-    lambda whole, tie, last, exponent: float(np.ldexp(whole + tie / 2 + last * 2.0**-40, exponent)),
+    lambda whole, tie, last, exponent: math.ldexp(whole + tie / 2 + last * 2.0**-40, exponent),
     st.integers(-2048, 2048),
     st.integers(0, 1),
     st.integers(-2, 2),
@@ -155,14 +155,12 @@ near_ties = st.builds(
 @given(near_ties | st.floats(-6e4, 6e4))
 @example(1 + 2**-8 + 2**-30)
 @example(2.0**-134 + 2.0**-180)
-@pytest.mark.parametrize(
-    ("dtype", "bits", "smallest"), [("BF16", 8, -133), ("F16", 11, -24), ("F32", 24, -149)]
-)
+@pytest.mark.parametrize(("dtype", "bits", "smallest"), [("BF16", 8, -133), ("F16", 11, -24)])
 def test_float64_is_rounded_once(dtype, bits, smallest, value):
     arrays = [np.array([value])] * 2
     merged = combine(arrays, [0.5, 0.5], method="linear", dtype=dtype)
-    expected = np.array([spaced(value, bits, smallest)])
-    assert np.array_equal(merged.astype(np.float64), expected)
+    expected = np.array([rounded(value, bits, smallest)])
+    assert merged.astype(np.float64).tobytes() == expected.tobytes()
 
 
 def test_integers_are_kept_from_the_first_model():

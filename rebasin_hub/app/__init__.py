@@ -29,6 +29,7 @@ from rebasin_hub.app.options import (
     SpecOption,
     choice_of,
     floats,
+    stored_type,
 )
 from rebasin_hub.app.specs import spec_app
 from rebasin_hub.errors import RebasinError
@@ -251,7 +252,7 @@ def merge(
         result = run(
             models,
             output,
-            Recipe(method, floats(weights), dtype and dtype.upper(), align=not no_align),
+            Recipe(method, floats(weights), stored_type(dtype), align=not no_align),
             choice=choice_of(spec, size),
             matching=Matching(align_method, device, seed, restarts),
             force=force,

@@ -25,6 +25,7 @@ __all__ = [
     "choice_of",
     "floats",
     "sizes_of",
+    "stored_type",
 ]
 
 ModelPath = Annotated[
@@ -84,6 +85,12 @@ def sizes_of(entries: list[str] | None) -> dict[str, int]:
             raise typer.BadParameter(f"'{entry}' is not NAME=N with a positive N, such as head=12")
         sizes[name.strip()] = int(number)
     return sizes
+
+
+def stored_type(text: str | None) -> str | None:
+    """Return the stored name of an element type that may be given as torch calls it."""
+    torch_names = {"FLOAT64": "F64", "FLOAT32": "F32", "FLOAT16": "F16", "BFLOAT16": "BF16"}
+    return None if text is None else torch_names.get(text.upper(), text.upper())
 
 
 def floats(text: str | None) -> tuple[float, ...] | None:

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from rebasin_hub.errors import FormatError
 from rebasin_hub.formats.atomic import NewFile
 from rebasin_hub.formats.checkpoint import Checkpoint
-from rebasin_hub.formats.config import config_in, read_json
+from rebasin_hub.formats.config import config_in, config_of_dtype, read_json
 from rebasin_hub.formats.folder import copy_file, is_weights, survey
 from rebasin_hub.formats.safetensors import SafetensorsCheckpoint, write_safetensors
 from rebasin_hub.formats.torch import TorchCheckpoint
 from rebasin_hub.formats.torchfile import write_torch
+from rebasin_hub.tensors import DTYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -39,6 +40,8 @@ _STANDARD = (
     "pytorch_model.bin.index.json",
 )
 _SHOWN = 5
+# The types that config.json names.
+_CONFIG_NAMES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 
 
 @dataclass(frozen=True)
@@ -153,9 +156,9 @@ def _is_plain(name: object) -> TypeGuard[str]:
 
 def _open_shard(path: Path, index: Index | None) -> Checkpoint:
     if path.name.endswith(".safetensors"):
-        return SafetensorsCheckpoint(path)
+        return SafetensorsCheckpoint(path, alone=False)
     # Nesting and prefixes could differ from shard to shard; the index names tensors as stored.
-    return TorchCheckpoint(path, unwrap=index is None)
+    return TorchCheckpoint(path, unwrap=index is None, alone=False)
 
 
 def _homes(shards: Iterable[Checkpoint], index: Index | None) -> dict[str, Checkpoint]:
@@ -210,7 +213,8 @@ def write_directory(
 ) -> int:
     """Write shards, index and side files of `source` into an empty folder; return the bytes.
 
-    `metadata` stands in for that of every shard; `out` is the final name, for messages.
+    `metadata` stands in for that of every shard; `out` is the final name, for messages. Where all
+    weights have come to be of one other type, the copy of config.json says so.
     """
     total = 0
     for shard in source.shards:
@@ -228,12 +232,27 @@ def write_directory(
         with NewFile(folder / name, out / name) as file:
             file.put(_index_text(source.index, supply.header))
             total += file.finish()
+    dtype = _new_dtype(source.header, supply.header)
     for name in source.side_files:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         with NewFile(folder / name, out / name) as file:
-            copy_file(source.path / name, file)
+            if name == "config.json" and dtype is not None:
+                text, notes = config_of_dtype(source.path / name, dtype)
+                file.put(text)
+                supply.notes += notes
+            else:
+                copy_file(source.path / name, file)
             total += file.finish()
     return total
+
+
+def _new_dtype(old: Mapping[str, TensorInfo], new: Mapping[str, TensorInfo]) -> str | None:
+    """Return what config.json calls the one type of all new weights, None if it says so anyway."""
+    before, now = (
+        {info.dtype for info in header.values() if DTYPES[info.dtype].floating}
+        for header in (old, new)
+    )
+    return _CONFIG_NAMES.get(now.pop()) if now != before and len(now) == 1 else None
 
 
 def _index_text(index: Index, header: Mapping[str, TensorInfo]) -> bytes:

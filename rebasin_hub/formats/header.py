@@ -163,13 +163,15 @@ def _metadata(found: object, path: Path) -> dict[str, str]:
     for key, value in found.items():
         if not isinstance(value, str):
             raise FormatError(
-                f"{path}: metadata {key!r} must be text, not {type(value).__name__} "
+                f"{path}: metadata {_short(key)} must be text, not {type(value).__name__} "
                 f"(a tensor cannot be called {_METADATA!r}); {AGAIN}"
             )
         try:
             _check_unicode([key, value])
         except ValueError:
-            raise FormatError(f"{path}: metadata {key!r} is not valid Unicode; {AGAIN}") from None
+            raise FormatError(
+                f"{path}: metadata {_short(key)} is not valid Unicode; {AGAIN}"
+            ) from None
     return found
 
 
@@ -183,7 +185,7 @@ def _extent(name: str, entry: object, path: Path) -> Extent:
         raise wrong(f"its header entry lacks {', '.join(sorted(missing))}")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise wrong(f"its dtype {dtype!r} is not one of {', '.join(DTYPES)}")
+        raise wrong(f"its dtype {_short(dtype)} is not one of {', '.join(DTYPES)}")
     if not _counts(shape):
         raise wrong(f"its shape {_short(shape)} is not a list of non-negative integers")
     if not _counts(offsets) or len(offsets) != 2:  # noqa: PLR2004

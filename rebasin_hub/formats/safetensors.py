@@ -36,20 +36,19 @@ _LENGTH = 8  # bytes of the header's length
 
 
 class SafetensorsCheckpoint(Checkpoint):
-    """One safetensors file."""
+    """One safetensors file; `alone` unless it is a part of a directory's checkpoint."""
 
     format = "safetensors"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, alone: bool = True) -> None:
         self.path = path
         self.files = (path,)
         self.tied = {}
-        self.notes = ()
         self._file = open_input(path)
         self._lock = Lock()  # a seek and the read after it belong together
         try:
             self._start, found = _read_header(self._file, path)
-            self.config = config_beside(path)
+            self.config, self.notes = config_beside(path) if alone else (None, ())
         except BaseException:
             self.close()
             raise

@@ -62,6 +62,10 @@ class Supply:
     def wrote(self, name: str, digest: str) -> None:
         """Note that a tensor is stored under a digest."""
         self.digests[name] = digest
+        self.passed(name)
+
+    def passed(self, name: str) -> None:
+        """Note that a tensor is done with, stored or not."""
         self._done += self.header[name].nbytes
         if self._progress is not None:
             self._progress(self._done, self._total)

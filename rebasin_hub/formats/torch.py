@@ -69,23 +69,26 @@ _MAX_NESTING = 8  # how deep to look for tensors beside the weights
 
 
 class TorchCheckpoint(Checkpoint):
-    """One torch file; with `unwrap` unset its top level must be the state dict itself."""
+    """One torch file; `alone` unless it is a part of a directory's checkpoint.
+
+    With `unwrap` unset its top level must be the state dict itself.
+    """
 
     format = "torch"
 
-    def __init__(self, path: Path, *, unwrap: bool = True) -> None:
+    def __init__(self, path: Path, *, unwrap: bool = True, alone: bool = True) -> None:
         self.path = path
         self.files = (path,)
         self.metadata = {}
         self.content, as_stored = _load(path)
         """Everything that the file holds."""
         self.state = find_state_dict(self.content, path, unwrap=unwrap)
-        self.config = config_beside(path)
+        self.config, notes = config_beside(path) if alone else (None, ())
         cut = len(self.state.prefix)
         self._tensors = {name[cut:]: tensor for name, tensor in self.state.tensors.items()}
         self.header = {name: _info(name, t, path) for name, t in self._tensors.items()}
         self.tied, shared = _shared(self._tensors)
-        self.notes = tuple(_notes(self.state, shared))
+        self.notes = (*_notes(self.state, shared), *notes)
         self._mapped = MappedFile(path) if as_stored else None
 
     def read(self, name: str) -> Array:  # noqa: D102

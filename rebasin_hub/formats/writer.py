@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +33,7 @@ class Saved:
     nbytes: int
     """Bytes of all files."""
     tensors: Mapping[str, str]
-    """Name to the SHA-256 of the tensor's bytes, as written."""
+    """Name to the SHA-256 of the tensor's bytes, as written; names left out are absent."""
     files: tuple[Path, ...]
     notes: tuple[str, ...] = field(default=())
     """What a user should know of the result, beside the notes of its source."""
@@ -76,9 +77,11 @@ def save_like(
     """Write a checkpoint like `source`, with the tensors that `produce` makes, one at a time.
 
     Format, shards, nesting, prefixes, ties and side files are those of `source`; an `out` that
-    ends in `.safetensors` gives one safetensors file from any source. `header` (default: the
-    source's) tells each tensor's type and shape, for the same names; `metadata` (default: the
-    source's) is the text in safetensors files; `progress` is told bytes done and in all.
+    ends in `.safetensors` gives one safetensors file from any source. That file has no ties: of
+    names tied in the source it holds the first, and the others only where their values differ
+    from it by now. `header` (default: the source's) tells each tensor's type and shape, for the
+    same names; `metadata` (default: the source's) is the text in safetensors files; `progress`
+    is told bytes done and in all.
 
     Raises:
         OutputError: as `check_output`, or the output cannot be written.
@@ -100,8 +103,9 @@ def save_like(
             if isinstance(source, TorchCheckpoint) and target.kind == "torch":
                 write_torch(file, source, header, supply)
             else:
-                write_safetensors(file, header, supply, _metadata(source, metadata))
-                supply.notes += _conversion_notes(source)
+                supply.notes += _left_behind(source)
+                stored = _without_ties(source, supply)
+                write_safetensors(file, stored, supply, _metadata(source, metadata))
             nbytes = file.tell()
         files = (target.path,)
     return Saved(target.path, nbytes, supply.digests, files, tuple(supply.notes))
@@ -119,13 +123,31 @@ def _torch_parts(source: Checkpoint) -> list[TorchCheckpoint]:
     return [part for part in parts if isinstance(part, TorchCheckpoint)]
 
 
-def _conversion_notes(source: Checkpoint) -> list[str]:
+def _left_behind(source: Checkpoint) -> list[str]:
     """Say what a single safetensors file cannot take over from its source."""
     left = [name for part in _torch_parts(source) for name in part.state.beside]
     if isinstance(source, DirectoryCheckpoint):
         left += source.side_files
-    notes = [f"left behind: {', '.join(left)}"] if left else []
-    if source.tied:
-        pairs = ", ".join(f"{name} = {first}" for name, first in source.tied.items())
-        notes.append(f"tied in the source, stored twice: {pairs}")
-    return notes
+    return [f"left behind: {', '.join(left)}"] if left else []
+
+
+def _without_ties(source: Checkpoint, supply: Supply) -> dict[str, TensorInfo]:
+    """Return the header to store: that of `supply`, less tied names that still hold as tied.
+
+    The header goes to disk before any values, so tied tensors are made here once more.
+    """
+    stored = dict(supply.header)
+    firsts: dict[str, str] = {}
+    for name, first in source.tied.items():
+        if first not in firsts:
+            firsts[first] = hashlib.sha256(supply.take(first)).hexdigest()
+        same_type = stored[name] == stored[first]
+        if same_type and hashlib.sha256(supply.take(name)).hexdigest() == firsts[first]:
+            del stored[name]
+            supply.passed(name)
+            supply.notes.append(
+                f"{name} shares {first}'s values and is left out, as transformers does"
+            )
+        else:
+            supply.notes.append(f"{name} is no longer tied to {first}: they now differ")
+    return stored

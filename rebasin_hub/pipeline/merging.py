@@ -73,6 +73,7 @@ class Merged:
 
     plan: MergePlan
     output: Path
+    nbytes: int
     alignments: tuple[Alignment, ...]
     notes: tuple[str, ...]
 
@@ -141,7 +142,7 @@ def merge(
             progress=stage(progress, "merging"),
         )
         notes = (*first.checkpoint.notes, *saved.notes, *combined.notes(), *_caveats(first))
-        return Merged(steps, output, tuple(alignments), notes)
+        return Merged(steps, output, saved.nbytes, tuple(alignments), notes)
 
 
 def _merged_header(header: Header, dtype: str | None) -> Header:

@@ -54,6 +54,7 @@ class Rebased:
 
     plan: Plan
     output: Path
+    nbytes: int
     permutations: Path | None
     units: Mapping[str, int]
     moved: Mapping[str, int]
@@ -196,6 +197,7 @@ def write(
     return Rebased(
         plan=steps,
         output=steps.output,
+        nbytes=saved.nbytes,
         permutations=permutations,
         units=model.binding.group.units,
         moved=model.binding.group.moved(found.element),

@@ -73,7 +73,7 @@ def _(done: Rebased, console: Console) -> None:
     _line(console, "digest", done.digest)
     if done.permutations is not None:
         _line(console, "permutations", str(done.permutations))
-    _line(console, "wrote", f"{done.output} ({_size(steps.nbytes)})")
+    _line(console, "wrote", f"{done.output} ({_size(done.nbytes)})")
     _notes(console, done.notes)
 
 
@@ -120,7 +120,7 @@ def _(merged: Merged, console: Console) -> None:
     for path, alignment in zip(merged.plan.models[1:], merged.alignments, strict=False):
         _line(console, "aligned", str(path))
         _alignment_lines(console, alignment)
-    _line(console, "wrote", f"{merged.output} ({_size(merged.plan.write_bytes)})")
+    _line(console, "wrote", f"{merged.output} ({_size(merged.nbytes)})")
     _notes(console, merged.notes)
 
 

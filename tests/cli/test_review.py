@@ -84,7 +84,7 @@ def test_a_file_that_was_changed_is_not_applied(run, models):
         ({"parents": "[" * 100_000}, "no table of permutations"),
         ({"parents": '{"hidden[1]": "x", "hidden[2]": null}'}, "depends on 'x'"),
         ({"parents": '{"hidden[1]": null}'}, "'hidden[2]' stands in the metadata or among"),
-        ({"version": "9"}, "of version 9"),
+        ({"version": "9"}, "of version '9'"),
         ({"spec": None}, "its metadata lacks spec"),
     ],
 )
@@ -182,7 +182,7 @@ def test_a_merge_says_what_a_cast_broke(run, models):
     tensors["fc1.bias"][0] = 70000
     save_file(tensors, models / "big.safetensors")
     done = run(
-        "merge", "big.safetensors", "big.safetensors", "-o", "m.safetensors", "--dtype", "f16",
+        "merge", "big.safetensors", "big.safetensors", "-o", "m.safetensors", "--dtype", "float16",
         "--no-align", "--json",
     ).json()  # fmt: skip
     assert any("fc1.bias" in note and "F16" in note for note in done["notes"])

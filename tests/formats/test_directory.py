@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from rebasin_hub.errors import FormatError
 from rebasin_hub.formats import open_checkpoint, save_like
+from rebasin_hub.tensors import DTYPES, TensorInfo
 
 INDEX = "model.safetensors.index.json"
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
@@ -200,3 +201,102 @@ def test_links_to_side_files_are_copied_as_files(sharded: Path, tmp_path: Path):
     assert copied.read_text() == "x"
     assert not copied.is_symlink()
     assert not {"loop", "gone.txt"} & {left.name for left in (tmp_path / "out").iterdir()}
+
+
+def as_type(source, dtype: str):
+    """Return header and producer of a checkpoint whose floating tensors have another type."""
+    header = {
+        name: TensorInfo(dtype, info.shape) if DTYPES[info.dtype].floating else info
+        for name, info in source.header.items()
+    }
+    return header, lambda name: source.read(name).astype(DTYPES[header[name].dtype].numpy)
+
+
+DTYPE_KEYS = ("dtype", "torch_dtype")
+CONFIG = """{
+  "z": {"dtype": "float32", "torch_dtype": "float32"},\r
+\t"dtype" : "float32" ,
+  "eps": 1E-5, "list": ["dtype", {}, [1]], "text": "\\"dtype\\": \\u00e9 ä",
+  "torch_dtype": "float32",
+  "a": null}  """
+
+
+@pytest.mark.parametrize(
+    ("dtype", "called"),
+    [("F16", "float16"), ("BF16", "bfloat16"), ("F64", "float64"), ("F32", "float32")],
+)
+def test_config_names_the_new_type_and_is_the_same_otherwise(
+    sharded: Path, tmp_path: Path, dtype: str, called: str
+):
+    (sharded / "config.json").write_bytes(CONFIG.encode())
+    (sharded / "1_Pooling" / "config.json").write_bytes(CONFIG.encode())
+    with open_checkpoint(sharded) as source:  # of several types
+        header, produce = as_type(source, dtype)
+        saved = save_like(source, tmp_path / "out", produce, header=header)
+    expected = CONFIG.replace('"dtype" : "float32"', f'"dtype" : "{called}"')
+    expected = expected.replace('  "torch_dtype": "float32"', f'  "torch_dtype": "{called}"')
+    assert (tmp_path / "out" / "config.json").read_bytes() == expected.encode()
+    assert (tmp_path / "out" / "1_Pooling" / "config.json").read_bytes() == CONFIG.encode()
+    changed = [f"config.json: {key} is now {called}, was float32" for key in DTYPE_KEYS]
+    assert saved.notes == (() if called == "float32" else tuple(changed))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"torch_dtype": "float16"}\n',
+        '\ufeff{"torch_dtype":"float16"}',
+        '{"torch_dtype": "float32", "dtype": null, "a": 1}',
+        "{}",
+        " { } ",
+    ],
+)
+def test_config_keeps_its_form(sharded: Path, tmp_path: Path, text: str):
+    (sharded / "config.json").write_bytes(text.encode())
+    with open_checkpoint(sharded) as source:
+        header, produce = as_type(source, "F16")
+        save_like(source, tmp_path / "out", produce, header=header)
+    written = (tmp_path / "out" / "config.json").read_bytes()
+    assert written == text.replace("float32", "float16").encode()
+
+
+def test_config_stays_while_the_types_do_or_are_several(sharded: Path, tmp_path: Path):
+    text = '{"torch_dtype": "float16"}'
+    (sharded / "config.json").write_text(text)
+    with open_checkpoint(sharded) as source:
+        header, produce = as_type(source, "F32")
+        mixed = {**header, "fc1.bias": source.header["fc1.bias"]}
+        save_like(
+            source,
+            tmp_path / "mixed",
+            lambda n: source.read(n) if n == "fc1.bias" else produce(n),
+            header=mixed,
+        )
+        save_like(source, tmp_path / "one", produce, header=header)
+    assert (tmp_path / "mixed" / "config.json").read_text() == text
+    (tmp_path / "one" / "config.json").write_text(text)  # as wrong as its author left it
+    with open_checkpoint(tmp_path / "one") as source:
+        save_like(source, tmp_path / "same", source.read)
+    assert (tmp_path / "same" / "config.json").read_text() == text
+
+
+def test_a_config_damaged_since_it_was_read_is_named(sharded: Path, tmp_path: Path):
+    with open_checkpoint(sharded) as source:
+        header, produce = as_type(source, "F16")
+        (sharded / "config.json").write_text('{"dtype": "float32"')
+        with pytest.raises(FormatError, match=r"config.json: is not valid JSON"):
+            save_like(source, tmp_path / "out", produce, header=header)
+    assert not (tmp_path / "out").exists()
+
+
+def test_parts_of_a_directory_have_no_config_of_their_own(sharded: Path):
+    change_index(
+        sharded,
+        lambda index: index.update(
+            weight_map={n: f.replace("model", "part") for n, f in index["weight_map"].items()}
+        ),
+    )
+    for shard in (FIRST, SECOND):
+        (sharded / shard).rename(sharded / shard.replace("model", "part"))
+    with open_checkpoint(sharded) as found:
+        assert not any("config.json" in note for note in found.notes)

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from safetensors import safe_open
 
 from rebasin_hub.errors import FormatError
-from rebasin_hub.formats import open_checkpoint, save_safetensors
+from rebasin_hub.formats import open_checkpoint, save_like, save_safetensors
 from rebasin_hub.tensors import DTYPES
 
 
@@ -99,11 +99,51 @@ def test_config_belongs_to_the_only_model_of_a_folder(single: Path):
     (single.parent / "pytorch_model.bin").write_bytes(b"the same model")
     with open_checkpoint(single) as found:
         assert found.config == {"a": 1}
-    other = single.with_name("other.safetensors")
-    other.write_bytes(single.read_bytes())
-    for path in (single, other):
-        with open_checkpoint(path) as found:
-            assert found.config is None
+        assert found.notes == ()
+
+
+NOT_TAKEN = ("config.json lies beside but may belong to another of the folder's models",)
+BESIDE = {
+    # the file, what else lies in its folder, whether config.json is taken to be the file's
+    "what transformers loads": ("model.safetensors", ["gpt2.safetensors", "p.pt"], True),
+    "its canonical copy": ("model.canonical.safetensors", ["gpt2.safetensors"], True),
+    "another variant": ("model.fp16.safetensors", ["model.safetensors", "p.safetensors"], True),
+    "one of its shards": ("model-00001-of-00002.safetensors", ["p.safetensors"], True),
+    "a variant's shard": ("model.fp16-00001-of-00002.safetensors", ["p.safetensors"], True),
+    "not the main model": ("p.safetensors", ["model.safetensors"], False),
+    "only similar": ("model_a.safetensors", ["model_b.safetensors"], False),
+    "the only model": ("gpt2.safetensors", ["optimizer.pt", "._gpt2_.safetensors"], True),
+    "the only model's copy": ("gpt2.canonical.safetensors", ["gpt2.safetensors"], True),
+    "the only model with a copy": ("gpt2.safetensors", ["gpt2.canonical.safetensors"], True),
+    "versions are no copies": ("gpt2-1.5b.safetensors", ["gpt2-1.safetensors"], False),
+    "a torch model beside": ("gpt2.safetensors", ["best.ckpt"], False),
+}
+
+
+@pytest.mark.parametrize("case", BESIDE)
+def test_config_belongs_to_the_main_or_only_model_of_a_folder(case: str, single: Path):
+    name, others, taken = BESIDE[case]
+    path = single.rename(single.with_name(name))
+    for other in others:
+        path.with_name(other).touch()
+    (path.parent / "config.json").write_text('{"a": 1}')
+    with open_checkpoint(path) as found:
+        assert (found.config, found.notes) == (({"a": 1}, ()) if taken else (None, NOT_TAKEN))
+    (path.parent / "config.json").unlink()
+    with open_checkpoint(path) as found:
+        assert (found.config, found.notes) == (None, ())
+
+
+def test_config_is_not_taken_where_the_folder_cannot_be_listed(single: Path, monkeypatch):
+    path = single.rename(single.with_name("gpt2.safetensors"))
+    (path.parent / "config.json").write_text("{}")
+
+    def refuse(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with open_checkpoint(path) as found:
+        assert (found.config, found.notes) == (None, NOT_TAKEN)
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", "[" * 100_000])
@@ -220,6 +260,38 @@ def test_names_in_messages_cannot_steer_a_terminal(tmp_path: Path):
         open_checkpoint(path)
     assert "\x1b" not in str(caught.value)
     assert re.search(r"tensor '\\x1b\[2J'", str(caught.value))
+
+
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\r\0\u202e\x9b"
+
+
+def test_metadata_is_text_whatever_it_holds(tmp_path: Path):
+    metadata = {"format": HOSTILE, HOSTILE: "x"}
+    path = raw_file(tmp_path / "x.safetensors", {"__metadata__": metadata})
+    with open_checkpoint(path) as found:
+        assert found.metadata == metadata
+        saved = save_like(found, tmp_path / "y.safetensors", found.read)
+    with open_checkpoint(saved.path) as again:
+        assert again.metadata == metadata
+    assert b"\x1b" not in saved.path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"__metadata__": {HOSTILE * 9: 3}},
+        {"__metadata__": {"\ud800" + HOSTILE * 9: "x"}},
+        {"__metadata__": {"x": "\ud800"}},
+        {"x": entry(HOSTILE * 9, [1], 0, 1)},
+        b'{"__metadata__":{"x":"\x1b"}}',
+    ],
+)
+def test_messages_quote_hostile_texts_shortly(header: object, tmp_path: Path):
+    path = raw_file(tmp_path / "x.safetensors", header)
+    with pytest.raises(FormatError) as caught:
+        open_checkpoint(path)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < len(str(path)) + 350
 
 
 def test_reading_from_several_threads_gives_whole_tensors(tmp_path: Path):

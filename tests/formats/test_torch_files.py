@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import collections
 import io
+import json
 import os
 import pickle
 import zipfile
@@ -13,6 +14,7 @@ from format_cases import random_array, same_bits
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rebasin_hub.digest import plain_digest
 from rebasin_hub.errors import FormatError, MissingExtraError
 from rebasin_hub.formats import open_checkpoint, save_like
 from rebasin_hub.formats import torchfile as writing
@@ -179,7 +181,6 @@ def test_tied_tensors_stay_tied(tmp_path: Path):
         assert source.notes == ()
         saved = save_like(source, tmp_path / "b.pt", lambda name: source.read(name)[::-1])
         apart = save_like(source, tmp_path / "c.pt", lambda n: source.read(n) * (1 + (n == "head")))
-        single = save_like(source, tmp_path / "d.safetensors", source.read)
     again = load(saved.path)
     again["head"][0, 0] = 9.0
     assert again["embed"][0, 0] == 9.0
@@ -190,10 +191,82 @@ def test_tied_tensors_stay_tied(tmp_path: Path):
     other = load(apart.path)
     assert torch.equal(other["head"], 2 * other["embed"])
     assert apart.notes == ("head is no longer tied to embed: they now differ",)
-    assert single.notes == ("tied in the source, stored twice: head = embed",)
-    with open_checkpoint(single.path) as found:
+
+
+def test_one_safetensors_file_holds_tied_values_once(tmp_path: Path):
+    weight = torch.randn(4, 3)
+    content = {"embed": weight, "other": torch.randn(4, 3), "head": weight, "tail": weight}
+    calls = []
+    with open_checkpoint(store(tmp_path / "a.pt", content)) as source:
+        saved = save_like(
+            source,
+            tmp_path / "a.safetensors",
+            lambda name: source.read(name)[::-1],
+            progress=lambda *both: calls.append(both),
+        )
+        digest = plain_digest(source.header, lambda n: source.read(n)[::-1], source.tied)
+    assert saved.notes == tuple(
+        f"{name} shares embed's values and is left out, as transformers does"
+        for name in ("head", "tail")
+    )
+    assert saved.tensors.keys() == {"embed", "other"}
+    assert calls == [(n * 48, 192) for n in range(1, 5)]
+    with open_checkpoint(saved.path) as found:
         assert found.metadata == {"format": "pt"}
-        assert same_bits(found.read("head"), weight.numpy())
+        assert found.header.keys() == {"embed", "other"}
+        assert plain_digest(found.header, found.read) == digest
+        assert same_bits(found.read("embed"), weight.numpy()[::-1])
+
+
+def test_names_that_are_no_longer_tied_are_all_stored(tmp_path: Path):
+    weight = torch.zeros(4, 3)
+    path = store(tmp_path / "a.pt", {"embed": weight, "head": weight, "tail": weight})
+    with open_checkpoint(path) as source:
+        header = {**source.header, "tail": TensorInfo("I32", (4, 3))}  # the same bytes
+
+        def produce(name: str) -> np.ndarray:
+            if name == "tail":
+                return source.read(name).view(np.int32)
+            return -source.read(name) if name == "head" else source.read(name)  # -0.0 == 0.0
+
+        saved = save_like(source, tmp_path / "a.safetensors", produce, header=header)
+        assert saved.tensors.keys() == source.header.keys()
+    assert saved.notes == tuple(
+        f"{name} is no longer tied to embed: they now differ" for name in ("head", "tail")
+    )
+    with open_checkpoint(saved.path) as found:
+        assert np.signbit(found.read("head")).all()
+        assert not np.signbit(found.read("embed")).any()
+
+
+def test_a_directory_of_torch_files_gives_one_file_without_ties(tmp_path: Path):
+    (tmp_path / "in").mkdir()
+    store(tmp_path / "in" / "pytorch_model.bin", dict.fromkeys(["a", "b"], torch.ones(2)))
+    with open_checkpoint(tmp_path / "in") as source:
+        saved = save_like(source, tmp_path / "x.safetensors", source.read)
+    assert saved.tensors.keys() == {"a"}
+
+
+def test_torch_files_of_a_directory_have_no_config_of_their_own(tmp_path: Path):
+    (tmp_path / "config.json").write_text('{"a": 1}')
+    for name, file in (homes := {"v": "one.bin", "w": "two.bin"}).items():
+        store(tmp_path / file, {name: torch.ones(2)})
+    index = json.dumps({"weight_map": homes})
+    (tmp_path / "pytorch_model.bin.index.json").write_text(index)
+    with open_checkpoint(tmp_path) as found:
+        assert (found.config, found.notes) == ({"a": 1}, ())
+
+
+def test_config_beside_a_torch_file(tmp_path: Path):
+    (tmp_path / "config.json").write_text('{"a": 1}')
+    other = store(tmp_path / "best.pt", {"w": torch.ones(2)})
+    with open_checkpoint(other) as found:
+        assert (found.config, found.notes) == ({"a": 1}, ())
+    with open_checkpoint(store(tmp_path / "pytorch_model.bin", {"w": torch.ones(2)})) as found:
+        assert (found.config, found.notes) == ({"a": 1}, ())
+    with open_checkpoint(other) as found:
+        assert found.config is None
+        assert found.notes[0].startswith("config.json lies beside but may belong to another")
 
 
 def test_views_are_tied_only_when_they_are_the_same(tmp_path: Path):
