@@ -2,47 +2,28 @@
 
 For a pair (i of A, j of B) of a parent's indices, the permutations that depend on it form a
 problem of their own, whose best value is what the pair is worth; the parent's assignment is then
-made from these values. The problems need no weights, only the Gram arrays
-⟨A[i, a…, :], B[j, b…, :]⟩ over the dependents' coordinates a… and b….
+made from these values. The problems need no weights, only the similarities of the dependents'
+coordinates; see `similarity`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rebasin_hub.align.backend import Array, Backend
-from rebasin_hub.align.family import View
+from rebasin_hub.align.backend import Backend
+from rebasin_hub.align.crossed import Crossed, Numbering, sources
+from rebasin_hub.align.similarity import Grams, Operand, Similarities, chunks
 from rebasin_hub.assign import solve_assignment
 from rebasin_hub.permute import Index, SymmetryGroup
 
-__all__ = ["Operand", "solve_family"]
-
-BUDGET = 1 << 25
-"""Numbers of Gram arrays that are held at a time."""
+__all__ = ["solve_family"]
 
 MAX_ROUNDS = 10
 """Alternations over dependents that share a block; each raises the value, most stop after 2."""
-
-Grams: TypeAlias = Mapping[tuple[str, ...], NDArray[Any]]
-"""For each set of factors an array (batch, size in A of each, size in B of each)."""
-
-Numbering: TypeAlias = dict[str, Index]
-"""For each factor its renumbering: (batch, sizes of the ancestors below the batch, own size)."""
-
-
-@dataclass(frozen=True, eq=False)
-class Operand:
-    """A block of both models, in the shape that `operand` gives it for a view."""
-
-    view: View
-    a: Array
-    b: Array
 
 
 def solve_family(
@@ -65,9 +46,8 @@ def solve_family(
         for name in group.factors
         if name != root
     }
-    for rows, columns in _chunks(group, size, operands):
-        grams = _grams(backend, operands, rows, columns)
-        found, numbering = _solve_siblings(group, group.children[root], grams)
+    for rows, columns, similarities in chunks(backend, group, operands):
+        found, numbering = _solve_siblings(group, group.children[root], similarities)
         values[rows, columns] = found.reshape(values[rows, columns].shape)
         for name, index in numbering.items():
             inner[name][rows, columns] = index.reshape(inner[name][rows, columns].shape)
@@ -75,55 +55,24 @@ def solve_family(
     return {root: chosen, **{name: x[np.arange(size), chosen] for name, x in inner.items()}}
 
 
-def _chunks(
-    group: SymmetryGroup, size: int, operands: Sequence[Operand]
-) -> Iterator[tuple[slice, slice]]:
-    """Cut the pairs (i, j) so that the Gram arrays of one chunk stay within the budget."""
-    kinds = {op.view.factors[1:] for op in operands}
-    one = sum(math.prod(group.factors[name].size for name in kind) ** 2 for kind in kinds)
-    pairs = max(1, BUDGET // max(1, one))
-    width = min(size, pairs)
-    height = max(1, pairs // size)
-    for i in range(0, size, height):
-        for j in range(0, size, width):
-            yield slice(i, min(i + height, size)), slice(j, min(j + width, size))
-
-
-def _grams(
-    backend: Backend, operands: Sequence[Operand], rows: slice, columns: slice
-) -> dict[tuple[str, ...], NDArray[Any]]:
-    """Return the Gram arrays for all pairs of a chunk, summed over operands of equal factors."""
-    xp = backend.xp
-    grams: dict[tuple[str, ...], Array] = {}
-    for op in operands:
-        a, b = op.a[rows], op.b[columns]
-        flat_a, flat_b = (xp.reshape(x, (-1, x.shape[-1])) for x in (a, b))
-        gram = xp.reshape(flat_a @ xp.matrix_transpose(flat_b), (*a.shape[:-1], *b.shape[:-1]))
-        rank = a.ndim - 1
-        gram = xp.permute_dims(gram, (0, rank, *range(1, rank), *range(rank + 1, 2 * rank)))
-        gram = xp.reshape(gram, (-1, *gram.shape[2:]))
-        kind = op.view.factors[1:]
-        grams[kind] = grams[kind] + gram if kind in grams else gram
-    return {kind: backend.numpy(gram) for kind, gram in grams.items()}
-
-
 def _solve_siblings(
-    group: SymmetryGroup, siblings: Sequence[str], grams: Grams
+    group: SymmetryGroup, siblings: Sequence[str], similarities: Similarities
 ) -> tuple[NDArray[np.float64], Numbering]:
     """Solve the factors that depend on one matched pair, for a batch of such pairs at once."""
-    batch = next(iter(grams.values())).shape[0]
+    batch = _batch(similarities)
+    grams = {kind: x for kind, x in similarities.items() if not isinstance(x, Crossed)}
     total = np.zeros(batch)
     if () in grams:
         total += grams[()]
     numbering: Numbering = {}
-    for together in _coupled(siblings, grams):
-        own = {kind: gram for kind, gram in grams.items() if kind and kind[0] in together}
-        if not own:
-            value, found = np.zeros(batch), _identity(group, together[0], batch)
-        elif len(together) == 1:
-            value, found = _solve_child(group, together[0], own)
-        else:
+    for together in _coupled(siblings, similarities):
+        if len(together) > 1:
+            own = {kind: x for kind, x in similarities.items() if kind and kind[0] in together}
             value, found = _alternate(group, together, own)
+        elif below := {kind: gram for kind, gram in grams.items() if kind[:1] == (together[0],)}:
+            value, found = _solve_child(group, together[0], below)
+        else:
+            value, found = np.zeros(batch), _identity(group, together[0], batch)
         total += value
         numbering |= found
     return total, numbering
@@ -138,7 +87,7 @@ def _solve_child(
     empty for what does not depend on it.
     """
     size = group.factors[child].size
-    batch = next(iter(grams.values())).shape[0]
+    batch = _batch(grams)
     constant = grams.get((), np.zeros(batch))
     below: dict[tuple[str, ...], NDArray[Any]] = {}
     for kind, gram in grams.items():
@@ -156,39 +105,44 @@ def _solve_child(
 
 
 def _alternate(
-    group: SymmetryGroup, together: Sequence[str], grams: Grams
+    group: SymmetryGroup, together: Sequence[str], similarities: Similarities
 ) -> tuple[NDArray[np.float64], Numbering]:
-    """Solve factors that share Gram arrays in turns, from two starts; keep the better for each."""
-    batch = next(iter(grams.values())).shape[0]
+    """Solve factors that share blocks in turns, from two starts; keep the better for each."""
+    batch = _batch(similarities)
     present: Numbering = {}
     for child in together:
         present |= _identity(group, child, batch)
-    separate = _separate(group, together, grams)
+    separate = _separate(group, together, similarities)
     return _better(
-        *_climb(group, together, grams, present), *_climb(group, together, grams, separate)
+        *_climb(group, together, similarities, present),
+        *_climb(group, together, similarities, separate),
     )
 
 
 def _climb(
-    group: SymmetryGroup, together: Sequence[str], grams: Grams, start: Numbering
+    group: SymmetryGroup, together: Sequence[str], similarities: Similarities, start: Numbering
 ) -> tuple[NDArray[np.float64], Numbering]:
-    value, numbering = _turn(group, together, grams, start)
+    """Take turns until one moves nothing, after which no other one would."""
+    before, (value, numbering) = start, _turn(group, together, similarities, start)
     for _ in range(MAX_ROUNDS - 1):
-        before = value
-        value, numbering = _better(value, numbering, *_turn(group, together, grams, numbering))
-        if np.array_equal(value, before):
+        if all(np.array_equal(index, before[name]) for name, index in numbering.items()):
             break
+        before = numbering
+        turned = _turn(group, together, similarities, numbering)
+        value, numbering = _better(value, numbering, *turned)
     return value, numbering
 
 
 def _turn(
-    group: SymmetryGroup, together: Sequence[str], grams: Grams, start: Numbering
+    group: SymmetryGroup, together: Sequence[str], similarities: Similarities, start: Numbering
 ) -> tuple[NDArray[np.float64], Numbering]:
     """Solve each factor once, with the others as they are then."""
     numbering = dict(start)
     value = np.zeros(0)
     for child in together:
-        value, found = _solve_child(group, child, _contracted(group, grams, child, numbering))
+        value, found = _solve_child(
+            group, child, _contracted(group, similarities, child, numbering)
+        )
         numbering |= found
     return value, numbering
 
@@ -208,17 +162,21 @@ def _better(
     return np.where(higher, other_value, value), chosen
 
 
-def _separate(group: SymmetryGroup, together: Sequence[str], grams: Grams) -> Numbering:
+def _separate(
+    group: SymmetryGroup, together: Sequence[str], similarities: Similarities
+) -> Numbering:
     """Return a start: each factor solved from what it shares with those solved before it alone.
 
-    Factors that have Gram arrays of their own come first.
+    Factors that have blocks of their own come first.
     """
-    batch = next(iter(grams.values())).shape[0]
-    alone = {child for child in together if any(set(k) <= set(group.family(child)) for k in grams)}
+    batch = _batch(similarities)
+    alone = {
+        child for child in together if any(set(k) <= set(group.family(child)) for k in similarities)
+    }
     numbering: Numbering = {}
     for child in sorted(together, key=lambda name: name not in alone):
         solved = {*group.family(child), *numbering}
-        usable = {k: gram for k, gram in grams.items() if child in k and set(k) <= solved}
+        usable = {k: x for k, x in similarities.items() if child in k and set(k) <= solved}
         if usable:
             contracted = _contracted(group, usable, child, numbering)
             numbering |= _solve_child(group, child, contracted)[1]
@@ -228,14 +186,17 @@ def _separate(group: SymmetryGroup, together: Sequence[str], grams: Grams) -> Nu
 
 
 def _contracted(
-    group: SymmetryGroup, grams: Grams, child: str, numbering: Numbering
+    group: SymmetryGroup, similarities: Similarities, child: str, numbering: Numbering
 ) -> dict[tuple[str, ...], NDArray[Any]]:
     """Put the numbering in for every factor but a child and what is below it."""
     free = group.family(child)
     contracted: dict[tuple[str, ...], NDArray[Any]] = {}
-    for kind, gram in grams.items():
+    for kind, pairs in similarities.items():
         rest = tuple(name for name in kind if name in free)
-        part = _diagonal(group, gram, kind, rest, numbering)
+        if isinstance(pairs, Crossed):
+            part = pairs.gram(group, rest, numbering)
+        else:
+            part = _diagonal(group, pairs, kind, rest, numbering)
         contracted[rest] = contracted[rest] + part if rest in contracted else part
     return contracted
 
@@ -256,13 +217,13 @@ def _diagonal(
     on_b = [at[name] + len(kind) for name in fixed]
     others = [axis for axis in range(1, gram.ndim) if axis not in (*on_a, *on_b)]
     batch, *grid = np.ogrid[tuple(slice(gram.shape[axis]) for axis in (0, *on_a))]
-    new = dict(zip(fixed, grid, strict=True))
-    old = [
-        numbering[name][(batch, *(new[n] for n in group.lineages[name] if n in new))]
-        for name in fixed
-    ]
-    paired = np.transpose(gram, (0, *on_a, *on_b, *others))[(batch, *grid, *old)]
+    old = sources(group, numbering, batch, dict(zip(fixed, grid, strict=True)))
+    paired = np.transpose(gram, (0, *on_a, *on_b, *others))[(batch, *grid, *old.values())]
     return np.asarray(paired.sum(axis=tuple(range(1, 1 + len(fixed)))))
+
+
+def _batch(similarities: Similarities) -> int:
+    return len(next(iter(similarities.values())))
 
 
 def _identity(group: SymmetryGroup, child: str, batch: int) -> Numbering:
@@ -275,10 +236,10 @@ def _identity(group: SymmetryGroup, child: str, batch: int) -> Numbering:
     }
 
 
-def _coupled(siblings: Sequence[str], grams: Grams) -> list[list[str]]:
-    """Divide siblings into sets that share no Gram array with one another."""
+def _coupled(siblings: Sequence[str], kinds: Iterable[tuple[str, ...]]) -> list[list[str]]:
+    """Divide siblings into sets that share no block with one another."""
     sets = [[name] for name in siblings]
-    for kind in grams:
+    for kind in kinds:
         shared = [s for s in sets if any(name in kind for name in s)]
         if len(shared) > 1:
             sets = [s for s in sets if s not in shared] + [[n for s in shared for n in s]]

@@ -13,8 +13,9 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 
 from rebasin_hub.align.family import Family, View, operand
-from rebasin_hub.align.nested import Operand, solve_family
+from rebasin_hub.align.nested import solve_family
 from rebasin_hub.align.problem import Problem
+from rebasin_hub.align.similarity import Operand
 from rebasin_hub.align.state import State
 from rebasin_hub.permute import Element, Index
 

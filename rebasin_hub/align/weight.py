@@ -13,8 +13,9 @@ import numpy as np
 
 from rebasin_hub.align.family import Family, View, families, operand
 from rebasin_hub.align.method import Found, Options
-from rebasin_hub.align.nested import Operand, solve_family
+from rebasin_hub.align.nested import solve_family
 from rebasin_hub.align.result import Progress, Report
+from rebasin_hub.align.similarity import Operand
 from rebasin_hub.align.starts import starts
 from rebasin_hub.align.state import State
 from rebasin_hub.align.swaps import swap_steps

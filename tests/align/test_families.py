@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
+import tracemalloc
 from collections.abc import Iterator
 
 import numpy as np
@@ -21,13 +22,14 @@ from align_kinds import (
     mixing,
     mlp,
     padded,
+    planted,
     random_weights,
     recurrent,
     residual,
     square,
 )
 
-from rebasin_hub.align import nested, swaps, weight
+from rebasin_hub.align import align, crossed, similarity, swaps, weight
 from rebasin_hub.align.backend import select
 from rebasin_hub.align.family import Family, families, operand
 from rebasin_hub.align.problem import read_problem, renumbered
@@ -57,11 +59,13 @@ def order(group: SymmetryGroup) -> float:
     return 10**group.log10_order
 
 
-def make_state(binding: Binding, seed: int) -> tuple[State, tuple[Family, ...]]:
+def make_state(
+    binding: Binding, seed: int, device: str = "cpu"
+) -> tuple[State, tuple[Family, ...]]:
     """Return a state at a random element, for two random models."""
     rng = np.random.default_rng(seed)
     a, b = (random_weights(binding, rng, "f8") for _ in range(2))
-    state = State(*read_problem(binding, a.__getitem__, b.__getitem__, select("cpu")))
+    state = State(*read_problem(binding, a.__getitem__, b.__getitem__, select(device)))
     state.jump(binding.group.random(rng))
     return state, families(state.problem)
 
@@ -130,21 +134,66 @@ def test_an_update_is_never_worse_and_mostly_optimal_where_dependents_meet(kind)
     assert optimal >= 0.75 * tried > 0
 
 
+def crosses_always(group: SymmetryGroup, kind: tuple[str, ...], _: object) -> bool:
+    return len(similarity._branches(group, kind)) > 1
+
+
 @pytest.mark.parametrize("kind", COUPLED)
-def test_chunks_of_pairs_make_no_difference(kind, monkeypatch):
+@pytest.mark.parametrize("crossed_blocks", [False, True])
+def test_chunks_of_pairs_make_no_difference(kind, crossed_blocks, monkeypatch):
+    if crossed_blocks:
+        monkeypatch.setattr(similarity, "_is_crossed", crosses_always)
     binding = COUPLED[kind]()
     whole, members = make_state(binding, 0)
     cut, _ = make_state(binding, 0)
     for family in members:
         weight.update(whole, family)
+    monkeypatch.setattr(crossed, "GATHERED", 30)
     for budget, family in zip((1, 40, 200), members, strict=False):
-        monkeypatch.setattr(nested, "BUDGET", budget)
+        monkeypatch.setattr(similarity, "BUDGET", budget)
         weight.update(cut, family)
-    monkeypatch.setattr(nested, "BUDGET", 1)
+    monkeypatch.setattr(similarity, "BUDGET", 1)
     for family in members[3:]:
         weight.update(cut, family)
 
     assert binding.group.equal(whole.element, cut.element)
+
+
+@pytest.mark.parametrize("kind", COUPLED)
+@pytest.mark.parametrize("device", ["cpu", "cpu:torch"])
+def test_joint_gram_arrays_make_no_difference(kind, device, monkeypatch):
+    if device != "cpu":
+        pytest.importorskip("torch")
+    binding = COUPLED[kind]()
+    found = []
+    for crosses in (crosses_always, lambda *_: False):
+        monkeypatch.setattr(similarity, "_is_crossed", crosses)
+        for seed in range(5):
+            state, members = make_state(binding, seed, device)
+            for family in members:
+                weight.update(state, family)
+            found.append((state.element, state.objective))
+
+    for (one, value), (other, same) in zip(found[:5], found[5:], strict=True):
+        assert binding.group.equal(one, other)
+        assert value == pytest.approx(same)
+
+
+@pytest.mark.parametrize(("groups", "width"), [(1, 96), (2, 64)])
+def test_wide_grouped_convolutions_are_matched_in_little_memory(groups, width):
+    """The Gram array over both `in` and `out` has 9,216 x 9,216 numbers at width 96."""
+    binding = grouped(width, groups=groups)
+    a, b, element = planted(binding, np.random.default_rng(0))
+
+    tracemalloc.start()
+    try:
+        found = align(binding, a.__getitem__, b.__getitem__, restarts=1)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 30e6
+    assert binding.group.equal(found.element, element)
 
 
 @pytest.mark.parametrize("kind", KINDS)
