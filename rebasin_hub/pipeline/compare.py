@@ -115,7 +115,16 @@ def _exactly(a: Path, b: Path, one: Model, other: Model, progress: Progress | No
     skip = _tied_in_both(one, other)
     digests = one.digest(skip=skip), other.digest(skip=skip)
     as_stored = difference(one, other, other.read, progress)
-    same = Comparison(a, b, one.binding.spec.name, Relation.IDENTICAL, digests, None, as_stored)
+    same = Comparison(
+        a=a,
+        b=b,
+        spec=one.binding.spec.name,
+        relation=Relation.IDENTICAL,
+        digests=digests,
+        canonical=None,
+        as_stored=as_stored,
+        notes=other.borrowed,
+    )
     if digests[0] == digests[1]:
         return same
     (mine, mine_exact), (theirs, theirs_exact) = (
@@ -125,7 +134,7 @@ def _exactly(a: Path, b: Path, one: Model, other: Model, progress: Progress | No
         same,
         relation=Relation.RENUMBERED if mine == theirs else Relation.UNKNOWN,
         canonical=(mine, theirs),
-        notes=() if mine_exact and theirs_exact else (NOT_EXACT,),
+        notes=same.notes if mine_exact and theirs_exact else (*same.notes, NOT_EXACT),
     )
 
 

@@ -141,7 +141,13 @@ def merge(
             force=force,
             progress=stage(progress, "merging"),
         )
-        notes = (*first.checkpoint.notes, *saved.notes, *combined.notes(), *_caveats(first))
+        notes = (
+            *first.checkpoint.notes,
+            *(note for model in others for note in model.borrowed),
+            *saved.notes,
+            *combined.notes(),
+            *_caveats(first),
+        )
         return Merged(steps, output, saved.nbytes, tuple(alignments), notes)
 
 

@@ -75,6 +75,16 @@ class Model:
         return checkpoint.read(stored)
 
     @property
+    def borrowed(self) -> tuple[str, ...]:
+        """What a user should know of counters that were missing."""
+        names = [n for n, (from_, _) in self.elsewhere.items() if from_ is not self.checkpoint]
+        if not names:
+            return ()
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        other = self.elsewhere[names[0]][0].path
+        return (f"{self.checkpoint.path} lacks {names[0]}{more}; those of {other} were taken",)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all tensors."""
         return sum(info.nbytes for info in self.header.values())
@@ -142,7 +152,7 @@ def open_like(path: Path, model: Model) -> Iterator[Model]:
 def _elsewhere(model: Model, other: Checkpoint) -> dict[str, tuple[Checkpoint, str]]:
     """Return where another checkpoint's missing tensors are read, as far as they may be missing."""
     found = {}
-    for name in model.header.keys() - other.header.keys():
+    for name in (n for n in model.header if n not in other.header):
         first = model.checkpoint.tied.get(name)
         if first is not None:
             found[name] = (other, first)
