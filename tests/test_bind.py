@@ -555,3 +555,26 @@ def test_a_long_list_is_cut_in_the_message() -> None:
         bind(spec_of(PLAIN), {f"x{n}": TensorInfo("F32", (1,)) for n in range(50)})
     assert str(caught.value).count("\n") == 21
     assert "more" in str(caught.value).splitlines()[-1]
+
+
+GROUPS = """sizes: {g: groups}
+permutations:
+  g:
+  out: {within: g}
+  in:  {within: g}
+tensors:
+  before: (g in) _
+  conv: (g out) in 3 3
+  after: _ (g out)
+"""
+
+
+def test_a_single_group_ties_nothing_together() -> None:
+    header = header_of(before=(6, 2), conv=(8, 6, 3, 3), after=(5, 8))
+    one = bind(spec_of(GROUPS), header, config={"groups": 1})
+    assert [f.parent for f in one.group.factors.values()] == [None, None, None]
+    assert one.group.shape("out") == (8,)
+    header = header_of(before=(6, 2), conv=(8, 3, 3, 3), after=(5, 8))
+    two = bind(spec_of(GROUPS), header, config={"groups": 2})
+    assert two.group.factors["out"].parent == "g"
+    assert two.group.shape("out") == (2, 4)

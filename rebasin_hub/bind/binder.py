@@ -108,8 +108,19 @@ def _group(spec: Spec, instances: Instances, sizes: Sizes) -> tuple[SymmetryGrou
             if parent is not None and parent not in factors:
                 orphans.append(Mismatch("index", key, f"depends on {parent}, which is not there"))
             else:
-                factors[key] = Factor(_size(permutation, instance, sizes), parent)
+                size = _size(permutation, instance, sizes)
+                factors[key] = Factor(size, _moving(factors, parent))
     return SymmetryGroup(factors), orphans
+
+
+def _moving(factors: Mapping[str, Factor], parent: str | None) -> str | None:
+    """Return the nearest ancestor with more than one index: the others tie nothing together.
+
+    A convolution in one group is an ordinary one, whose two axes are renumbered by themselves.
+    """
+    while parent is not None and factors[parent].size == 1:
+        parent = factors[parent].parent
+    return parent
 
 
 def _parents_first(spec: Spec) -> list[str]:
