@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,13 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 settings.register_profile("local", deadline=None)
 if "CI" not in os.environ:
     settings.load_profile("local")
+
+
+@pytest.fixture(autouse=True)
+def _same_random_numbers() -> None:
+    """Seed torch's global generator, from which models and inputs are drawn, for each test."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
