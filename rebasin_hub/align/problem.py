@@ -124,7 +124,7 @@ def renumbered(backend: Backend, block: Block, array: Array, element: Element) -
         index = element[name]
         if np.array_equal(index, np.broadcast_to(np.arange(index.shape[-1]), index.shape)):
             continue
-        array = _moved(backend, array, _lineage(block, number), index)
+        array = _moved(backend, array, block.lineage(number), index)
     return array
 
 
@@ -142,14 +142,8 @@ def _moved(backend: Backend, array: Array, lineage: tuple[int, ...], index: Inde
     return xp.permute_dims(moved, tuple(int(i) for i in np.argsort(order)))
 
 
-def _lineage(block: Block, number: int) -> tuple[int, ...]:
-    """Return the atoms that an atom's permutation depends on, eldest first, then itself."""
-    parent = block.parents[number]
-    return (*(_lineage(block, parent) if parent is not None else ()), number)
-
-
 def _parents_first(block: Block) -> list[int]:
-    return sorted(range(len(block.atoms)), key=lambda number: len(_lineage(block, number)))
+    return sorted(range(len(block.atoms)), key=lambda number: len(block.lineage(number)))
 
 
 def _counts(binding: Binding, tensor: BoundTensor) -> bool:

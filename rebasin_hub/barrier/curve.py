@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["POINTS", "Curve", "grid", "removed"]
+__all__ = ["POINTS", "Curve", "entezari", "frankle", "grid", "removed"]
+
+Floats = NDArray[np.float64]
 
 POINTS = 25
 """Points of the grid on which a barrier is measured, both ends included (Ainsworth et al. 2022)."""
@@ -15,6 +19,32 @@ POINTS = 25
 def grid(points: int = POINTS) -> tuple[float, ...]:
     """Return λ from 0 (model A) to 1 (model B)."""
     return tuple(float(x) for x in np.linspace(0.0, 1.0, points))
+
+
+def entezari(lambdas: Sequence[float], losses: Floats) -> Floats:
+    """Return the barrier over the straight line between the two ends' losses.
+
+    max over λ of L(λ) − [(1−λ)·L(A) + λ·L(B)], Entezari et al. 2022, definition 1.
+
+    Args:
+        lambdas: from 0 to 1.
+        losses: (…, points) float64.
+
+    """
+    x = np.asarray(lambdas)
+    return np.asarray(np.max(losses - (1 - x) * losses[..., :1] - x * losses[..., -1:], axis=-1))
+
+
+def frankle(losses: Floats) -> Floats:
+    """Return the barrier over the mean of the two ends' losses.
+
+    max over λ of L(λ) − ½·(L(A) + L(B)), Frankle et al. 2020, section 2.
+
+    Args:
+        losses: (…, points) float64.
+
+    """
+    return np.asarray(np.max(losses, axis=-1) - (losses[..., 0] + losses[..., -1]) / 2)
 
 
 @dataclass(frozen=True)
@@ -26,20 +56,13 @@ class Curve:
 
     @property
     def entezari(self) -> float:
-        """The barrier over the straight line between the two ends' losses.
-
-        max over λ of L(λ) − [(1−λ)·L(A) + λ·L(B)], Entezari et al. 2022, definition 1.
-        """
-        base = np.interp(self.lambdas, (0.0, 1.0), (self.losses[0], self.losses[-1]))
-        return float(np.max(np.subtract(self.losses, base)))
+        """The barrier over the straight line between the two ends' losses; see `entezari`."""
+        return float(entezari(self.lambdas, np.asarray(self.losses)))
 
     @property
     def frankle(self) -> float:
-        """The barrier over the mean of the two ends' losses.
-
-        max over λ of L(λ) − ½·(L(A) + L(B)), Frankle et al. 2020, section 2.
-        """
-        return max(self.losses) - (self.losses[0] + self.losses[-1]) / 2
+        """The barrier over the mean of the two ends' losses; see `frankle`."""
+        return float(frankle(np.asarray(self.losses)))
 
     @property
     def midpoint(self) -> float:

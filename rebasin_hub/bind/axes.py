@@ -78,6 +78,11 @@ class Block:
         """The size of each atom."""
         return tuple(atom.size for atom in self.atoms)
 
+    def lineage(self, atom: int) -> tuple[int, ...]:
+        """Return the atoms that an atom's permutation depends on, eldest first, then the atom."""
+        parent = self.parents[atom]
+        return (*self.lineage(parent), atom) if parent is not None else (atom,)
+
     def of(self, array: NDArray[Scalar]) -> NDArray[Scalar]:
         """Cut this block out of a tensor.
 

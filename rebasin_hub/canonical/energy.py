@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rebasin_hub.bind.axes import Block, BoundTensor
-from rebasin_hub.canonical.entries import ELEMENTS, Slab, each_slab, lineage, pieces
+from rebasin_hub.canonical.entries import ELEMENTS, Slab, each_slab, pieces
 from rebasin_hub.permute import SymmetryGroup
 from rebasin_hub.rearrange import Array, Read
 
@@ -68,9 +68,7 @@ def _scaled_energies(group: SymmetryGroup, tensor: BoundTensor, read: Read) -> d
     total = {name: np.zeros(group.shape(name)) for name in tensor.permutations}
 
     def add(slab: Slab) -> None:
-        wanted = {
-            n: lineage(slab.block, n) for n, a in enumerate(slab.block.atoms) if a.permutation
-        }
+        wanted = {n: slab.block.lineage(n) for n, a in enumerate(slab.block.atoms) if a.permutation}
         if not wanted:
             return
         sums = _marginals(slab, math.ldexp(1.0, shift), finite, set(wanted.values()))

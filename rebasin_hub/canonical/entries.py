@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rebasin_hub.bind.axes import Block, BoundTensor
 from rebasin_hub.rearrange import Array, Read
 
-__all__ = ["ELEMENTS", "Piece", "Slab", "bits_of", "cut", "each_slab", "lineage", "pieces"]
+__all__ = ["ELEMENTS", "Piece", "Slab", "bits_of", "cut", "each_slab", "pieces"]
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 Piece = tuple[slice, ...]
@@ -47,7 +47,7 @@ class Slab:
 
         Shapes: the group's `shape` of the permutation, to one that broadcasts to `values`.
         """
-        axes = lineage(self.block, atom)
+        axes = self.block.lineage(atom)
         local = values[self.here(axes)]
         shape = [1] * self.values.ndim
         for axis, size in zip(axes, local.shape, strict=True):
@@ -55,16 +55,10 @@ class Slab:
         return local.transpose(np.argsort(axes)).reshape(shape)
 
     def gathered(self, values: NDArray[Scalar], atom: int) -> NDArray[Scalar]:
-        """Undo `spread`: from the block's axes to those of the atom's lineage, eldest first."""
-        axes = lineage(self.block, atom)
+        """Undo `spread`: from the block's axes to those of the atom's eldest first."""
+        axes = self.block.lineage(atom)
         local = values.reshape([values.shape[axis] for axis in sorted(axes)])
         return local.transpose([sorted(axes).index(axis) for axis in axes])
-
-
-def lineage(block: Block, atom: int) -> tuple[int, ...]:
-    """Return the atoms that an atom's permutation depends on, eldest first, then the atom."""
-    parent = block.parents[atom]
-    return (*lineage(block, parent), atom) if parent is not None else (atom,)
 
 
 def each_slab(tensor: BoundTensor, read: Read, visit: Callable[[Slab], None]) -> None:

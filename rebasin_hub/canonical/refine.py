@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rebasin_hub.bind.axes import BoundTensor
-from rebasin_hub.canonical.entries import Slab, bits_of, cut, each_slab, lineage, pieces
+from rebasin_hub.canonical.entries import Slab, bits_of, cut, each_slab, pieces
 from rebasin_hub.permute import Index, SymmetryGroup
 from rebasin_hub.rearrange import Read
 
@@ -136,7 +136,7 @@ def _add_entries(
     slab: Slab, atom: int, units: tuple[Index, ...], colours: Colours, total: Bits
 ) -> None:
     """Add to each unit's total the hashes of its entries: value, and colours on other axes."""
-    axes = lineage(slab.block, atom)
+    axes = slab.block.lineage(atom)
     local, chosen = local_units(slab, axes, units)
     front = range(len(axes))
     values = np.moveaxis(bits_of(slab.values), axes, front)
@@ -156,7 +156,7 @@ def _add_entries(
 
 
 def _of_units(key: Bits, units: tuple[Index, ...]) -> Bits:
-    """Lay a key out over units: from (axes of the lineage, others) to (units or 1, others)."""
+    """Lay a key out over units: from (axes of the others) to (units or 1, others)."""
     depth = len(units)
     if math.prod(key.shape[:depth]) == 1:
         return key.reshape(1, *key.shape[depth:])

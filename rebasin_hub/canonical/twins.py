@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rebasin_hub.bind import Binding
 from rebasin_hub.bind.axes import Block, BoundTensor
-from rebasin_hub.canonical.entries import Piece, Slab, bits_of, cut, each_slab, lineage, pieces
+from rebasin_hub.canonical.entries import Piece, Slab, bits_of, cut, each_slab, pieces
 from rebasin_hub.canonical.order import Orders, Run, element_of
 from rebasin_hub.canonical.refine import local_units
 from rebasin_hub.permute import Index
@@ -101,7 +101,7 @@ def _only_atom(block: Block, permutation: str) -> int | None:
     atoms = _occurrences(block, permutation)
     if len(atoms) != 1:
         return None
-    moved = [n for n in range(len(block.atoms)) if atoms[0] in lineage(block, n)]
+    moved = [n for n in range(len(block.atoms)) if atoms[0] in block.lineage(n)]
     return atoms[0] if all(block.places[n] >= 0 for n in moved) else None
 
 
@@ -109,7 +109,7 @@ def _compare_slices(
     slab: Slab, atom: int, orders: Orders, places: tuple[Index, ...], unlike: NDArray[np.bool_]
 ) -> None:
     pending = tuple(own[~unlike[places]] for own in places)
-    axes = lineage(slab.block, atom)
+    axes = slab.block.lineage(atom)
     _, chosen = local_units(slab, axes, pending)
     *above, rank = (own[chosen] for own in pending)
     below = _descendants(slab.block, atom)
@@ -138,8 +138,8 @@ def _at(values: Array, side: Sequence[Index], piece: Piece, depth: int) -> Array
 
 def _descendants(block: Block, atom: int) -> list[int]:
     """Return the atoms that depend on one, parents before children."""
-    found = [n for n in range(len(block.atoms)) if n != atom and atom in lineage(block, n)]
-    return sorted(found, key=lambda n: len(lineage(block, n)))
+    found = [n for n in range(len(block.atoms)) if n != atom and atom in block.lineage(n)]
+    return sorted(found, key=lambda n: len(block.lineage(n)))
 
 
 def _stored_places(
@@ -147,7 +147,7 @@ def _stored_places(
 ) -> list[Index]:
     """Return where units stand, and all that depends on them in sorted order.
 
-    `front` holds the `depth` atoms of the lineage, then the descendants. Returns for each an index
+    `front` holds the `depth` atoms of the then the descendants. Returns for each an index
     that broadcasts over (units, descendants).
     """
     rank = 1 + len(front) - depth
@@ -155,7 +155,7 @@ def _stored_places(
     for number, atom in enumerate(front[depth:], start=1):
         own = slab.block.atoms[atom]
         new = np.arange(own.size).reshape([own.size if n == number else 1 for n in range(rank)])
-        parents = (old[axis] for axis in lineage(slab.block, atom)[:-1])
+        parents = (old[axis] for axis in slab.block.lineage(atom)[:-1])
         old[atom] = orders[str(own.permutation)][(*parents, new)]
     # An axis that stands for a part of the tensor's name has length one.
     return [old[axis] * (axis >= len(slab.where)) for axis in front]
