@@ -109,6 +109,8 @@ class TorchNetwork(Network):
 
     """
 
+    inspectable = True
+
     def __init__(
         self,
         module: nn.Module,
@@ -122,12 +124,14 @@ class TorchNetwork(Network):
         together: int | None = None,
     ) -> None:
         self.device = torch_device(device)
+        self.device_name = _described(self.device)
         self.module = module.to(self.device).eval().requires_grad_(False)
         self.data = data
         self.names = dict(names)
         self.batch = batch
         self.logits = logits or logits_of
         self.loss = loss
+        self.calibrates = loss is None
         self.together = together or (STATES_ON_CUDA if self.device.type == "cuda" else 1)
 
     def state(self, read: Read) -> dict[str, Tensor]:
@@ -204,9 +208,14 @@ class TorchNetwork(Network):
         for stored in self.data[split].batches(self.batch):
             batch = stored.to(self.device)
             if stacked is not None:
-                yield batch, self._at_once(stacked, batch)
-            else:
-                yield batch, [self.forward(state, batch) for state in inner]
+                try:
+                    outputs = self._at_once(stacked, batch)
+                except RuntimeError:  # vmap has no rule for an operation, or memory ran out
+                    stacked, self.together = None, 1
+                else:
+                    yield batch, outputs
+                    continue
+            yield batch, [self.forward(state, batch) for state in inner]
 
     def inner(self, state: State) -> dict[str, Tensor]:
         """Return a state by the names of the module's own state dict."""
@@ -256,6 +265,13 @@ def torch_device(device: str) -> torch.device:
 
     """
     return torch.device(select(device).device or "cpu")
+
+
+def _described(device: torch.device) -> str:
+    """Return a device's name with the GPU's: results differ by it in their last digits."""
+    if device.type != "cuda":
+        return str(device)
+    return f"{device} ({torch.cuda.get_device_name(device)})"
 
 
 def logits_of(output: Returned) -> Tensor:

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from rebasin_hub.barrier import Scores
 from rebasin_hub.bind import Binding
@@ -73,6 +73,17 @@ class Subject:
 
 class Network(ABC):
     """A runnable architecture with the data of its task."""
+
+    inspectable: ClassVar[bool] = False
+    """Whether its layers can be looked into and corrected (`repair`): a `TorchNetwork`."""
+    calibrates: bool = True
+    """Whether the loss is one of logits, so that `Scores.tempered` is there."""
+    together: int = 1
+    """States that are best scored in one call."""
+    device_name: str = "cpu"
+    """Where it computes, for the record."""
+    notes: tuple[str, ...] = ()
+    """What a user should know, in whole sentences."""
 
     @abstractmethod
     def state(self, read: Read) -> State:

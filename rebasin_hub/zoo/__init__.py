@@ -5,6 +5,7 @@ those of the implementations that published checkpoints come from; only the widt
 Importing this package imports torch.
 """
 
+from rebasin_hub.zoo.build import build
 from rebasin_hub.zoo.mlp import MLP
 from rebasin_hub.zoo.randomize import randomize
 from rebasin_hub.zoo.resnet import BasicBlock, Bottleneck, ResNet
@@ -20,5 +21,6 @@ __all__ = [
     "Bottleneck",
     "CifarResNet",
     "ResNet",
+    "build",
     "randomize",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from torch import Tensor, nn
@@ -14,10 +14,12 @@ Norm = Callable[[int], nn.Module]
 
 
 class CifarResNet(nn.Module):
-    """A three-stage residual network: `conv1`, `bn1`, `layer1.0.conv1`, …, `linear`.
+    """A residual network of three stages or more: `conv1`, `bn1`, `layer1.0.conv1`, …, `linear`.
 
-    Maps (batch, 3, height, width) to (batch, num_classes). Each stage has `depth` basic blocks
-    (3 make ResNet-20) of 16, 32 and 64 channels, times `width`. Where the stream widens:
+    Maps (batch, channels, height, width) to (batch, num_classes). Each stage has `depth` basic
+    blocks (3 make ResNet-20), or as many as its own number in `depth` says, of `widths` channels,
+    times `width`; all but the first halve the height and width. The first convolution has `stem`
+    channels, the first stage's by default. At the start of a stage that halves or widens:
 
     - shortcut "A" skips every other pixel and pads zero channels on both sides; no parameters.
     - shortcut "B" projects, with `shortcut.0` (1x1 convolution) and `shortcut.1` (norm).
@@ -30,51 +32,58 @@ class CifarResNet(nn.Module):
 
     def __init__(
         self,
-        depth: int = 3,
+        depth: int | Sequence[int] = 3,
         *,
         width: int = 1,
+        widths: Sequence[int] = (16, 32, 64),
+        stem: int | None = None,
+        channels: int = 3,
         shortcut: Literal["A", "B"] = "A",
         norm: Literal["batch", "layer"] = "batch",
         num_classes: int = 10,
     ) -> None:
         super().__init__()
         make_norm: Norm = nn.BatchNorm2d if norm == "batch" else _ChannelNorm
-        channels = 16 * width
-        self.conv1 = nn.Conv2d(3, channels, 3, padding=1, bias=False)
-        self.bn1 = make_norm(channels)
-        for stage in (1, 2, 3):
-            blocks: list[nn.Module] = []
-            for index in range(depth):
-                widen = index == 0 and stage > 1
-                planes = channels * 2 if widen else channels
-                blocks.append(_Block(channels, planes, shortcut, make_norm))
-                channels = planes
-            self.add_module(f"layer{stage}", nn.Sequential(*blocks))
-        self.linear = nn.Linear(channels, num_classes)
+        inputs = stem or widths[0] * width
+        self.conv1 = nn.Conv2d(channels, inputs, 3, padding=1, bias=False)
+        self.bn1 = make_norm(inputs)
+        depths = [depth] * len(widths) if isinstance(depth, int) else depth
+        self.stages = [f"layer{number}" for number in range(1, len(widths) + 1)]
+        for stage, blocks, planes in zip(self.stages, depths, widths, strict=True):
+            layers: list[nn.Module] = []
+            for index in range(blocks):
+                stride = 2 if index == 0 and stage != "layer1" else 1
+                layers.append(_Block(inputs, planes * width, stride, shortcut, make_norm))
+                inputs = planes * width
+            self.add_module(stage, nn.Sequential(*layers))
+        self.linear = nn.Linear(inputs, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits."""
         x = functional.relu(self.bn1(self.conv1(x)))
-        for stage in (1, 2, 3):
-            x = self.get_submodule(f"layer{stage}")(x)
+        for stage in self.stages:
+            x = self.get_submodule(stage)(x)
         logits: Tensor = self.linear(x.mean((2, 3)))
         return logits
 
 
 class _Block(nn.Module):
-    """Two 3x3 convolutions beside a shortcut; one that widens also halves height and width."""
+    """Two 3x3 convolutions, the first with the stride, beside a shortcut."""
 
-    def __init__(self, inputs: int, planes: int, shortcut: Literal["A", "B"], norm: Norm) -> None:
+    def __init__(
+        self, inputs: int, planes: int, stride: int, shortcut: Literal["A", "B"], norm: Norm
+    ) -> None:
         super().__init__()
-        stride = 1 if inputs == planes else 2
         self.conv1 = nn.Conv2d(inputs, planes, 3, stride, padding=1, bias=False)
         self.bn1 = norm(planes)
         self.conv2 = nn.Conv2d(planes, planes, 3, padding=1, bias=False)
         self.bn2 = norm(planes)
         self.shortcut: nn.Module = nn.Identity()
-        if inputs != planes and shortcut == "A":
+        if stride == 1 and inputs == planes:
+            return
+        if shortcut == "A":
             self.shortcut = _PaddedShortcut((planes - inputs) // 2)
-        elif inputs != planes:
+        else:
             self.shortcut = nn.Sequential(
                 nn.Conv2d(inputs, planes, 1, stride, bias=False), norm(planes)
             )
