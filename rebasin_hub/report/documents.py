@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from pydantic import BaseModel
+
 from rebasin_hub.align import Alignment
 from rebasin_hub.pipeline.compare import Comparison
 from rebasin_hub.prove import Proof
@@ -25,6 +27,8 @@ def to_json(value: object) -> object:  # noqa: PLR0911 - one for each kind of va
         return {**_fields(value), "same": value.same}
     if isinstance(value, Proof):
         return value.as_json()
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _fields(value)
     match value:
