@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
     from rebasin_hub.pipeline.models import Choice
+    from rebasin_hub.tasks import Options
 
 __all__ = [
+    "Batch",
+    "Data",
     "Device",
     "DryRun",
     "Force",
     "Json",
+    "Limit",
     "Method",
     "ModelPath",
     "Output",
     "Restarts",
     "Seed",
+    "Settings",
     "Sizes",
     "SpecOption",
     "choice_of",
     "floats",
     "sizes_of",
     "stored_type",
+    "task_options",
 ]
 
 ModelPath = Annotated[
@@ -62,6 +69,21 @@ Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0)]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; read no weights.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Data = Annotated[
+    Path | None, typer.Option(help="The file or directory of a task's samples.", metavar="PATH")
+]
+Limit = Annotated[
+    int | None, typer.Option(help="Measure this many samples of each split; all by default.", min=1)
+]
+Batch = Annotated[int | None, typer.Option(help="Samples of one forward pass.", min=1)]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="What only some tasks know, such as mean=0.1307; see `rebasin-hub tasks`.",
+        metavar="KEY=VALUE",
+    ),
+]
 
 
 def choice_of(spec: str | None, sizes: list[str] | None) -> Choice:
@@ -85,6 +107,35 @@ def sizes_of(entries: list[str] | None) -> dict[str, int]:
             raise typer.BadParameter(f"'{entry}' is not NAME=N with a positive N, such as head=12")
         sizes[name.strip()] = int(number)
     return sizes
+
+
+def task_options(
+    data: Path | None, limit: int | None, batch: int | None, settings: list[str] | None
+) -> Options:
+    """Return what `--data`, `--limit`, `--batch` and `--set` say of a task.
+
+    Raises:
+        typer.BadParameter: a setting is not of the form KEY=VALUE.
+
+    """
+    from rebasin_hub.tasks import Options
+
+    given: dict[str, Any] = {} if batch is None else {"batch": batch}
+    return Options(data=data, limit=limit, settings=_settings(settings), **given)
+
+
+def _settings(entries: list[str] | None) -> dict[str, object]:
+    """Read `key=value` entries; values are numbers, true, false, lists of them in JSON, or text."""
+    settings: dict[str, object] = {}
+    for entry in entries or ():
+        key, equals, value = entry.partition("=")
+        if not (key.strip() and equals):
+            raise typer.BadParameter(f"'{entry}' is not KEY=VALUE, such as mean=0.1307")
+        try:
+            settings[key.strip()] = json.loads(value)
+        except ValueError:
+            settings[key.strip()] = value
+    return settings
 
 
 def stored_type(text: str | None) -> str | None:

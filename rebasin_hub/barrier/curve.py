@@ -31,8 +31,9 @@ def entezari(lambdas: Sequence[float], losses: Floats) -> Floats:
         losses: (…, points) float64.
 
     """
-    x = np.asarray(lambdas)
-    return np.asarray(np.max(losses - (1 - x) * losses[..., :1] - x * losses[..., -1:], axis=-1))
+    a, b = losses[..., :1], losses[..., -1:]
+    # As a sum over a difference: ends of equal loss have a base of just that.
+    return np.asarray(np.max(losses - (a + np.asarray(lambdas) * (b - a)), axis=-1))
 
 
 def frankle(losses: Floats) -> Floats:

@@ -14,15 +14,15 @@ from rebasin_hub.barrier.scores import TEMPERATURES, Scores
 
 __all__ = ["calibrated"]
 
-FOLDS = 2
+FOLDS = 10
 
 
 def calibrated(scores: Scores) -> tuple[Scores, float]:
     """Return the scores at the best temperature, and that temperature (of `TEMPERATURES`).
 
-    Samples are dealt into two halves, even and odd; the temperature that is best for one half
-    is used for the other, so that no sample has a say in its own. The temperature that is returned
-    is the geometric mean of both. Errors do not depend on it.
+    Samples are dealt into ten parts in turn; for each part the temperature is used that is best
+    for all the others, so that no sample has a say in its own. The temperature that is returned
+    is the geometric mean of all ten. Errors do not depend on it.
 
     Raises:
         ValueError: the scores have no losses at other temperatures.
@@ -35,7 +35,7 @@ def calibrated(scores: Scores) -> tuple[Scores, float]:
     losses = np.empty_like(scores.losses)
     chosen = []
     for fold in range(FOLDS):
-        other = scores.tempered[:, 1 - fold :: FOLDS].sum(axis=1)
+        other = np.delete(scores.tempered, np.s_[fold::FOLDS], axis=1).sum(axis=1)
         finite = np.where(np.isfinite(other), other, np.inf)
         best = int(np.argmin(finite)) if np.isfinite(finite).any() else TEMPERATURES.index(1.0)
         losses[fold::FOLDS] = scores.tempered[best, fold::FOLDS]

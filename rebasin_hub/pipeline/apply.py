@@ -11,7 +11,7 @@ from rebasin_hub.pipeline.models import AUTOMATIC, Choice, Model, open_model
 from rebasin_hub.pipeline.progress import Progress, counting
 from rebasin_hub.pipeline.write import Found, Plan, Rebased, free_output, plan_rebase, write
 
-__all__ = ["apply_file", "compose_files"]
+__all__ = ["apply_file", "check_source", "check_spec", "compose_files"]
 
 
 def apply_file(
@@ -54,15 +54,14 @@ def apply_file(
         permutations = permutations.inverted()
     with open_model(path, choice) as model:
         check_output(model.checkpoint, output, force=force)
-        _check_spec(permutations, model, file)
-        permutations.check_group(model.binding.group, str(path))
+        check_spec(permutations, model, file)
         steps = plan_rebase(model, None, output)
         if dry_run:
             return steps
         expected = None
         if not other_model:
             read = counting(model.read, model.header, progress, "digesting")
-            _check_source(permutations, model.digest(read), file, path)
+            check_source(permutations, model.digest(read), file, path)
             expected = permutations.result
         found = Found(permutations.element, permutations.method)
         return write(model, steps, found, expected=expected, force=force, progress=progress)
@@ -84,7 +83,13 @@ def compose_files(
     return composed
 
 
-def _check_spec(permutations: PermutationFile, model: Model, file: Path) -> None:
+def check_spec(permutations: PermutationFile, model: Model, file: Path) -> None:
+    """Refuse permutations of another spec, or of other sizes, than a model's.
+
+    Raises:
+        PermutationError: with the difference.
+
+    """
     if permutations.spec_digest != model.spec_digest:
         raise PermutationError(
             f"{file} was made with spec '{permutations.spec}' "
@@ -92,9 +97,22 @@ def _check_spec(permutations: PermutationFile, model: Model, file: Path) -> None
             f"'{model.binding.spec.name}' ({model.spec_digest[:12]}); give the same --spec, or "
             "align again"
         )
+    permutations.check_group(model.binding.group, str(model.checkpoint.path))
 
 
-def _check_source(permutations: PermutationFile, digest: str, file: Path, path: Path) -> None:
+def check_source(permutations: PermutationFile, digest: str, file: Path, path: Path) -> None:
+    """Refuse permutations that were not made for a model.
+
+    Args:
+        permutations: what `file` holds.
+        digest: the model's plain digest.
+        file: named in the message.
+        path: the model's, named in the message.
+
+    Raises:
+        PermutationError: they were made for another model, or lead to this one.
+
+    """
     if permutations.source == digest:
         return
     if permutations.result == digest:

@@ -92,6 +92,7 @@ class Found:
                 "start_objective": repr(self.alignment.start_objective),
                 "sweeps": str(self.alignment.sweeps),
                 "restarts": str(len(self.alignment.restarts)),
+                "converged": "yes" if self.alignment.converged else "no",
             }
         if self.reference_digest is not None:
             details["reference"] = self.reference_digest
