@@ -5,7 +5,8 @@
     RebasinError                 a known failure: one message, exit code 1, no traceback
     ├── InputError               something that was given cannot be used
     │   ├── FormatError          a checkpoint file is damaged, hostile or of an unknown kind
-    │   ├── SpecError            a spec file is wrong; carries every Problem at once
+    │   ├── FileError            a YAML file is wrong; carries every Problem at once
+    │   │   └── SpecError        that file is a spec
     │   ├── BindingError         a spec does not fit a checkpoint; carries every Mismatch at once
     │   ├── DetectionError       no spec, or more than one, fits a checkpoint
     │   ├── PermutationError     permutations are malformed or belong to another model
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BindingError",
     "DetectionError",
+    "FileError",
     "FormatError",
     "IncompatibleError",
     "InputError",
@@ -58,7 +60,7 @@ class FormatError(InputError):
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """One thing that is wrong with a spec file: where (line 1-based, 0 unknown), and what."""
+    """One thing that is wrong with a YAML file: where (line 1-based, 0 unknown), and what."""
 
     file: str
     line: int
@@ -70,12 +72,16 @@ class Problem:
         return f"{place} {self.key}: {self.message}" if self.key else f"{place} {self.message}"
 
 
-class SpecError(InputError):
-    """A spec file is wrong; `problems` holds every reason, in file order."""
+class FileError(InputError):
+    """A YAML file is wrong; `problems` holds every reason, in file order."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(map(str, self.problems)))
+
+
+class SpecError(FileError):
+    """A spec file is wrong; `problems` holds every reason, in file order."""
 
 
 @dataclass(frozen=True)

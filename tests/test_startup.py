@@ -9,7 +9,18 @@ import sys
 import rebasin_hub
 
 HEAVY = ("matplotlib", "onnx", "scipy", "sklearn", "torch", "transformers")
-TORCH_ONLY = ("rebasin_hub.prove.models", "rebasin_hub.zoo")
+TORCH_ONLY = (
+    "rebasin_hub.pipeline.barrier.repairs",
+    "rebasin_hub.prove.models",
+    "rebasin_hub.repair",
+    "rebasin_hub.tasks.images.network",
+    "rebasin_hub.tasks.network",
+    "rebasin_hub.tasks.text.models",
+    "rebasin_hub.tasks.text.rows",
+    "rebasin_hub.tasks.text.tokens",
+    "rebasin_hub.tasks.text.windows",
+    "rebasin_hub.zoo",
+)
 
 # Imports one module after another, so that a line names the module that brought the package.
 REPORT = """

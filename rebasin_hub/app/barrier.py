@@ -111,7 +111,7 @@ def barrier(
     request = Request(
         models=tuple(models),
         task=task,
-        options=task_options(data, limit, batch, settings),
+        options=task_options(data, limit, batch, settings, seed),
         choice=choice_of(spec, size),
         matching=Matching(align_method, device, seed, restarts),
         permutations=permutations,

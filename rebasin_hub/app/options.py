@@ -110,9 +110,13 @@ def sizes_of(entries: list[str] | None) -> dict[str, int]:
 
 
 def task_options(
-    data: Path | None, limit: int | None, batch: int | None, settings: list[str] | None
+    data: Path | None,
+    limit: int | None,
+    batch: int | None,
+    settings: list[str] | None,
+    seed: int = 0,
 ) -> Options:
-    """Return what `--data`, `--limit`, `--batch` and `--set` say of a task.
+    """Return what `--data`, `--limit`, `--batch`, `--set` and `--seed` say of a task.
 
     Raises:
         typer.BadParameter: a setting is not of the form KEY=VALUE.
@@ -121,7 +125,7 @@ def task_options(
     from rebasin_hub.tasks import Options
 
     given: dict[str, Any] = {} if batch is None else {"batch": batch}
-    return Options(data=data, limit=limit, settings=_settings(settings), **given)
+    return Options(data=data, limit=limit, seed=seed, settings=_settings(settings), **given)
 
 
 def _settings(entries: list[str] | None) -> dict[str, object]:

@@ -5,26 +5,26 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Any
 
 from rebasin_hub.record.model import Record
+from rebasin_hub.yamlfile.strict import json_schema as strict_schema
+from rebasin_hub.yamlfile.strict import schema_text as strict_text
 
 __all__ = ["json_schema", "schema_text"]
 
 SCHEMA_ID = "urn:rebasin-hub:record:1"
-DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of a record."""
-    return {"$schema": DIALECT, "$id": SCHEMA_ID, **Record.model_json_schema(mode="validation")}
+    return strict_schema(Record, SCHEMA_ID)
 
 
 def schema_text() -> str:
     """Return the JSON Schema as it is shipped in schemas/rebasin.schema.json."""
-    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+    return strict_text(Record, SCHEMA_ID)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from rebasin_hub.spec.pattern import Axis, Product, parse_pattern
 from rebasin_hub.spec.sizes import config_tokens
 from rebasin_hub.spec.template import Template, parse_template
 from rebasin_hub.specfile.schema import PermutationEntry, SpecFile
-from rebasin_hub.specfile.structure import Finding
-from rebasin_hub.specfile.yamlsafe import Path
+from rebasin_hub.yamlfile.explain import Finding
+from rebasin_hub.yamlfile.safe import Path
 
 __all__ = ["compile_spec"]
 

@@ -1,9 +1,9 @@
 """Read spec files: YAML to `Spec`, with everything that is wrong reported at once.
 
-A file is read in four steps, each of which adds to one list of problems: YAML (`yamlsafe`), the
-structure (`specschema`), the languages of patterns, templates and sizes, and last what the spec
-as a whole says (`speccheck`). A step leaves out what an earlier one found wrong and looks at the
-rest, so that one run shows all there is to mend.
+A file is read in four steps, each of which adds to one list of problems: YAML (`yamlfile`), the
+structure (`structure`), the languages of patterns, templates and sizes (`compile`), and last what
+the spec as a whole says (`spec.check`). A step leaves out what an earlier one found wrong and looks
+at the rest, so that one run shows all there is to mend.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rebasin_hub.errors import Problem, SpecError
-from rebasin_hub.specfile import yamlsafe
 from rebasin_hub.specfile.compile import compile_spec
-from rebasin_hub.specfile.structure import Finding, read_structure
-from rebasin_hub.specfile.yamlsafe import Document, Flaw
+from rebasin_hub.specfile.structure import read_structure
+from rebasin_hub.yamlfile import safe
+from rebasin_hub.yamlfile.explain import Finding
+from rebasin_hub.yamlfile.read import problems_of, text_of, unflawed
+from rebasin_hub.yamlfile.safe import Document
 
 if TYPE_CHECKING:
     from rebasin_hub.spec import Spec
     from rebasin_hub.spec.pattern import Axis
 
 __all__ = ["load_spec", "parse_spec", "spec_digest", "validate_files"]
-
-MAX_PROBLEMS = 100
 
 
 def load_spec(path: str | Path) -> Spec:
@@ -36,7 +36,7 @@ def load_spec(path: str | Path) -> Spec:
         SpecError: with every problem.
 
     """
-    text = _text(Path(path))
+    text = text_of(Path(path))
     if isinstance(text, Problem):
         raise SpecError([text])
     return parse_spec(text, str(path))
@@ -59,7 +59,7 @@ def validate_files(paths: Iterable[str | Path]) -> list[Problem]:
     """Return every problem of several spec files, in the order of the files and their lines."""
     problems: list[Problem] = []
     for path in paths:
-        text = _text(Path(path))
+        text = text_of(Path(path))
         problems += [text] if isinstance(text, Problem) else _read(text, str(path))[1]
     return problems
 
@@ -93,40 +93,17 @@ def _shown(axis: Axis | None) -> str | None:
     return None if axis is None else str(axis)
 
 
-def _text(path: Path) -> str | Problem:
-    try:
-        if path.exists() and not path.is_file():
-            return Problem(str(path), 0, "", "is not a file")
-        with path.open("rb") as file:
-            return yamlsafe.decode(file.read(yamlsafe.MAX_BYTES + 1))
-    except OSError as error:
-        return Problem(str(path), 0, "", f"cannot be read: {error.strerror}")
-    except ValueError as error:
-        return Problem(str(path), 0, "", str(error))
-
-
 def _read(text: str, file: str) -> tuple[Spec | None, list[Problem]]:
     """Return a spec as far as it could be read, and every problem."""
-    document = yamlsafe.read_yaml(text)
+    document = safe.read_yaml(text)
     spec, found = _understood(document) if document.whole else (None, [])
-    flaws = [*document.flaws, *(Flaw(document.line_of(path), path, told) for path, told in found)]
-    problems = {Problem(file, f.line, ".".join(map(str, f.path)), f.message) for f in flaws}
-    return spec, _first(sorted(problems), file)
+    return spec, problems_of(document, found, file)
 
 
 def _understood(document: Document) -> tuple[Spec | None, list[Finding]]:
     structure = read_structure(document.value)
-    # What YAML was already told to be wrong need not be told to have the wrong type.
-    flawed = {flaw.path for flaw in document.flaws}
-    findings = [finding for finding in structure.findings if finding[0] not in flawed]
+    findings = unflawed(document, structure.findings)
     if structure.file is None:
         return None, findings
     spec, more = compile_spec(structure.file, structure.left_out)
     return spec, [*findings, *more]
-
-
-def _first(problems: list[Problem], file: str) -> list[Problem]:
-    if len(problems) <= MAX_PROBLEMS:
-        return problems
-    more = Problem(file, 0, "", f"has {len(problems) - MAX_PROBLEMS} more problems")
-    return [*problems[:MAX_PROBLEMS], more]

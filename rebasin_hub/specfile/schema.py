@@ -1,22 +1,22 @@
 """The structure of a spec file: pydantic models, and the JSON Schema that is made of them.
 
-`python -m rebasin_hub.specfile.schema > specs/schema.json` writes the schema anew. What a pattern,
+`rebasin-hub spec schema > specs/schema.json` writes the schema anew. What a pattern,
 a template or a size says is checked when a spec is compiled (`compile`); here stands which keys
 there are and what kind of value each has.
 """
 
 from __future__ import annotations
 
-import json
-import sys
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, JsonValue, Tag
 
-__all__ = ["SpecFile", "json_schema", "schema_text"]
+from rebasin_hub import yamlfile
+from rebasin_hub.yamlfile import Strict
+
+__all__ = ["SpecFile", "schema_text"]
 
 SCHEMA_ID = "urn:rebasin-hub:spec:1"
-DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 NAME_PATTERN = f"^{_NAME}$"
@@ -24,12 +24,6 @@ PERMUTATION_PATTERN = rf"^{_NAME}(\[ *{_NAME}( *, *{_NAME})* *\])?$"
 SPEC_NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]*$"
 MAX_LINES = 10_000
 MAX_WORDS = 1_000
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(
-        strict=True, frozen=True, extra="forbid", use_attribute_docstrings=True
-    )
 
 
 def _listed(value: object) -> object:
@@ -79,7 +73,7 @@ PermutationKey: TypeAlias = Annotated[
 ]
 
 
-class PermutationEntry(_Strict):
+class PermutationEntry(Strict):
     """One renumbering; without any keys, a plain one."""
 
     within: Word | None = None
@@ -94,7 +88,7 @@ class PermutationEntry(_Strict):
     """The kind of symmetry; only `permutation` is supported yet, the others are reserved."""
 
 
-class Match(_Strict):
+class Match(Strict):
     """How a checkpoint is known besides its tensor names."""
 
     model_type: Annotated[list[Text], Field(max_length=200)] = []
@@ -103,7 +97,7 @@ class Match(_Strict):
     """Classes in `architectures` in config.json, where tensor names do not tell them apart."""
 
 
-class TransformersExample(_Strict):
+class TransformersExample(Strict):
     """A small model of the transformers package."""
 
     transformers: Word
@@ -112,7 +106,7 @@ class TransformersExample(_Strict):
     """Arguments of its configuration class; small ones make a quick proof."""
 
 
-class ZooExample(_Strict):
+class ZooExample(Strict):
     """A small model that comes with this package."""
 
     zoo: Word
@@ -137,7 +131,7 @@ Example: TypeAlias = Annotated[
 ]
 
 
-class SpecFile(_Strict):
+class SpecFile(Strict):
     """Which axes of which tensors of an architecture are renumbered by which permutation."""
 
     model_config = ConfigDict(title="rebasin-hub spec")
@@ -178,20 +172,6 @@ class SpecFile(_Strict):
     """Small models that the spec is proven on."""
 
 
-def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a spec file."""
-    schema = SpecFile.model_json_schema(mode="validation")
-    for section in schema["properties"].values():
-        # JSON Schema lets keys pass that fit no pattern, unless it is told not to.
-        if "patternProperties" in section:
-            section["additionalProperties"] = False
-    return {"$schema": DIALECT, "$id": SCHEMA_ID, **schema}
-
-
 def schema_text() -> str:
     """Return the JSON Schema as it is shipped in specs/schema.json."""
-    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
-
-
-if __name__ == "__main__":
-    sys.stdout.write(schema_text())
+    return yamlfile.schema_text(SpecFile, SCHEMA_ID)

@@ -16,6 +16,7 @@ from rebasin_hub.align.backend import select
 from rebasin_hub.barrier import TEMPERATURES, Scores, joined
 from rebasin_hub.errors import IncompatibleError
 from rebasin_hub.rearrange import Read
+from rebasin_hub.tasks.scoring import IGNORED
 from rebasin_hub.tasks.task import Advance, Network, Split, State, Subject
 
 __all__ = [
@@ -31,8 +32,6 @@ __all__ = [
     "torch_device",
 ]
 
-IGNORED = -100
-"""The target of a position that is not predicted (padding), as torch's losses have it."""
 COUNTER = "num_batches_tracked"
 SHOWN = 10
 """Names that a message lists."""

@@ -12,7 +12,7 @@ from rebasin_hub.errors import SpecError
 from rebasin_hub.specfile import load_spec, shipped_specs, validate_files
 from rebasin_hub.specfile.schema import SCHEMA_ID, schema_text
 from rebasin_hub.specfile.structure import read_structure
-from rebasin_hub.specfile.yamlsafe import decode, read_yaml
+from rebasin_hub.yamlfile.safe import decode, read_yaml
 
 HERE = Path(__file__).parent
 VALID = sorted((HERE / "valid").glob("*.yaml"))

@@ -9,7 +9,7 @@ import pytest
 
 from rebasin_hub.errors import SpecError
 from rebasin_hub.specfile import parse_spec
-from rebasin_hub.specfile.yamlsafe import MAX_BYTES, decode, read_yaml
+from rebasin_hub.yamlfile.safe import MAX_BYTES, decode, read_yaml
 
 SPEC = """spec: 1
 name: x

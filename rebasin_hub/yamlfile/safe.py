@@ -70,7 +70,7 @@ def decode(data: bytes) -> str:
 
     """
     if len(data) > MAX_BYTES:
-        raise ValueError(f"is larger than {MAX_BYTES} bytes, which no spec is")
+        raise ValueError(f"is larger than {MAX_BYTES} bytes, the most that is read")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -99,7 +99,7 @@ class _Reader:
 
     def document(self, text: str) -> object:
         if len(text) > MAX_BYTES:
-            self.stop(0, (), f"is larger than {MAX_BYTES} bytes, which no spec is")
+            self.stop(0, (), f"is larger than {MAX_BYTES} bytes, the most that is read")
         if (bad := _FORBIDDEN.search(text)) is not None:
             line = text.count("\n", 0, bad.start()) + 1
             self.stop(line, (), f"holds the control character U+{ord(bad.group()):04X}")
@@ -136,7 +136,7 @@ class _Reader:
         self.lines.setdefault(path, line)
         self.nodes += 1
         if self.nodes > MAX_NODES:
-            self.stop(line, (), f"holds more than {MAX_NODES} values, which no spec does")
+            self.stop(line, (), f"holds more than {MAX_NODES} values, the most that are read")
         if len(path) > MAX_DEPTH:
             self.stop(line, (), f"is nested more than {MAX_DEPTH} deep")
         match event:
@@ -214,7 +214,7 @@ class _Reader:
 
 
 _QUOTE = "; text that begins with one of * & ! { [ needs quotes"
-_WITHOUT = "specs do without, and text that begins with '{}' needs quotes"
+_WITHOUT = "leave it out; text that begins with '{}' needs quotes"
 
 
 def _extra(event: yaml.Event, name: str) -> str:
