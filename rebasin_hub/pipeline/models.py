@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from rebasin_hub.bind import Binding, bind
@@ -112,9 +112,10 @@ class Model:
         return plain_digest(self.header, read or self.read, skip)
 
 
-def all_specs() -> list[Spec]:
-    """Load every shipped spec."""
-    return [load_spec(path) for path in shipped_specs().values()]
+@cache
+def all_specs() -> tuple[Spec, ...]:
+    """Load every shipped spec, once."""
+    return tuple(load_spec(path) for path in shipped_specs().values())
 
 
 @contextmanager
