@@ -125,8 +125,21 @@ def test_overflow_is_counted_where_every_model_was_finite():
     arrays = models([7e4, 1.0, np.inf, np.nan, -7e4], [7e4, 1.0, 7e4, 1.0, -6.9e4])
     assert overflowed(arrays, combine(arrays, [0.5, 0.5], method="linear", dtype="F16")) == 2
     assert overflowed(arrays, combine(arrays, [0.5, 0.5], method="linear", dtype="BF16")) == 0
-    far = models([3e38], [-3e38])  # the difference is too large for float32
-    assert overflowed(far, combine(far, [0.5, 0.5], method="linear")) == 1
+    far = models([3e38], [-3e38])  # the difference is too large for float32, but not for float64
+    assert combine(far, [0.5, 0.5], method="linear").tolist() == [0.0]
+    farther = [array.astype(np.float64) * 5e269 for array in far]
+    assert overflowed(farther, combine(farther, [0.5, 0.5], method="linear")) == 1
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float16, ml_dtypes.bfloat16])
+def test_halves_are_the_nearest_values_that_can_be_stored(kind):
+    rng = np.random.default_rng(0)
+    a, b = (rng.normal(size=100_000).astype(kind) for _ in range(2))
+    exact = (a.astype(np.float64) + b.astype(np.float64)) / 2
+    merged = combine([a, b], [0.5, 0.5], method="linear").astype(np.float64)
+    for neighbor in (np.inf, -np.inf):
+        other = np.nextafter(merged.astype(kind), kind(neighbor)).astype(np.float64)
+        assert np.all(np.abs(merged - exact) <= np.abs(other - exact))
 
 
 def test_overflow_of_integers_and_small_types_is_counted():
@@ -200,3 +213,15 @@ def test_small_types_are_summed_in_float32():
 def test_bad_recipes_are_refused(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", ["F32", "BF16", "F64"])
+def test_a_tensor_may_be_merged_in_any_stretches(monkeypatch, method, dtype):
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=(7, 5)).astype(DTYPES[dtype].numpy) for _ in range(2)]
+    whole = combine(arrays, [0.25, 0.75], method=method)
+    monkeypatch.setattr("rebasin_hub.merge.blend.STRETCH", 4)
+    parts = combine(arrays, [0.25, 0.75], method=method)
+    assert parts.shape == whole.shape
+    assert np.allclose(parts.astype(float), whole.astype(float), rtol=1e-6, atol=0)

@@ -15,6 +15,10 @@ from typing import Annotated, NoReturn
 import typer
 
 from rebasin_hub import __version__
+from rebasin_hub.app.barrier import EXAMPLE as BARRIER_EXAMPLE
+from rebasin_hub.app.barrier import barrier, tasks
+from rebasin_hub.app.merging import EXAMPLE as MERGE_EXAMPLE
+from rebasin_hub.app.merging import merge
 from rebasin_hub.app.options import (
     Device,
     DryRun,
@@ -28,9 +32,8 @@ from rebasin_hub.app.options import (
     Sizes,
     SpecOption,
     choice_of,
-    floats,
-    stored_type,
 )
+from rebasin_hub.app.registry import registry_app
 from rebasin_hub.app.specs import spec_app
 from rebasin_hub.errors import RebasinError
 
@@ -48,6 +51,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(spec_app, name="spec")
+app.add_typer(registry_app, name="registry")
 
 
 def _version(wanted: bool) -> None:
@@ -210,56 +214,9 @@ def compose(
     show(inspect_file(output), json=json)
 
 
-@app.command(
-    epilog="Example: `rebasin-hub merge a.safetensors b.safetensors -o merged.safetensors`"
-)
-def merge(
-    models: Annotated[
-        list[Path], typer.Argument(help="Two checkpoints or more.", metavar="MODEL…")
-    ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write.", metavar="OUT")],
-    weights: Annotated[
-        str | None,
-        typer.Option(help="One for each model, such as 0.7,0.3; equal ones by default."),
-    ] = None,
-    method: Annotated[str, typer.Option(help="linear or slerp.")] = "linear",
-    dtype: Annotated[
-        str | None,
-        typer.Option(help="Stored type of the result, such as BF16; the first model's by default."),
-    ] = None,
-    no_align: Annotated[
-        bool, typer.Option("--no-align", help="Merge the models as they are numbered.")
-    ] = False,
-    align_method: Annotated[
-        str, typer.Option(help="How to align each model to the first.")
-    ] = "weight",
-    spec: SpecOption = None,
-    size: Sizes = None,
-    device: Device = "auto",
-    restarts: Restarts = None,
-    seed: Seed = 0,
-    force: Force = False,
-    dry_run: DryRun = False,
-    json: Json = False,
-) -> None:
-    """Average models, each aligned to the first one before."""
-    from rebasin_hub.pipeline.matching import Matching
-    from rebasin_hub.pipeline.merging import Recipe
-    from rebasin_hub.pipeline.merging import merge as run
-    from rebasin_hub.report import progress_bar, show
-
-    with progress_bar(quiet=dry_run) as progress:
-        result = run(
-            models,
-            output,
-            Recipe(method, floats(weights), stored_type(dtype), align=not no_align),
-            choice=choice_of(spec, size),
-            matching=Matching(align_method, device, seed, restarts),
-            force=force,
-            dry_run=dry_run,
-            progress=progress,
-        )
-    show(result, json=json)
+app.command(epilog=MERGE_EXAMPLE)(merge)
+app.command(epilog=BARRIER_EXAMPLE)(barrier)
+app.command(epilog="Example: `rebasin-hub tasks`")(tasks)
 
 
 @app.command(epilog="Example: `rebasin-hub verify model.safetensors model.canonical.safetensors`")

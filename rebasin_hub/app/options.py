@@ -80,7 +80,7 @@ Settings = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
-        help="What only some tasks know, such as mean=0.1307; see `rebasin-hub tasks`.",
+        help="What only some tasks know, such as mean=0.1307; docs/barriers.md has them all.",
         metavar="KEY=VALUE",
     ),
 ]

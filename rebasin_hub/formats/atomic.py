@@ -72,6 +72,21 @@ class NewFile:
         self._spans.append(_Span(offset, len(view), found))
         return found
 
+    def replace_first(self, data: bytes) -> None:
+        """Write data over what was put in first, which must be as long.
+
+        Raises:
+            ValueError: it is not as long.
+
+        """
+        first, end = self._spans[0], self.tell()
+        if len(data) != first.nbytes:
+            raise ValueError(f"{len(data)} bytes cannot stand in for {first.nbytes}")
+        self.seek(first.offset)
+        self.write(data)
+        self.seek(end)
+        self._spans[0] = _Span(first.offset, first.nbytes, hashlib.sha256(data).hexdigest())
+
     def write(self, data: bytes | memoryview, /) -> int:
         """Write all of data at the present position."""
         view = memoryview(data)

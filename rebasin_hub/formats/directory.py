@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from rebasin_hub.formats.attachment import Attachment
     from rebasin_hub.formats.raw import Array
     from rebasin_hub.formats.supply import Supply
     from rebasin_hub.tensors import TensorInfo
@@ -210,11 +211,14 @@ def write_directory(
     supply: Supply,
     metadata: Mapping[str, str] | None,
     out: Path,
+    *,
+    attachment: Attachment | None = None,
 ) -> int:
     """Write shards, index and side files of `source` into an empty folder; return the bytes.
 
-    `metadata` stands in for that of every shard; `out` is the final name, for messages. Where all
-    weights have come to be of one other type, the copy of config.json says so.
+    `metadata` stands in for that of every shard; `out` is the final name, for messages; the
+    attachment becomes a file. Where all weights have come to be of one other type, the copy of
+    config.json says so.
     """
     total = 0
     for shard in source.shards:
@@ -233,7 +237,13 @@ def write_directory(
             file.put(_index_text(source.index, supply.header))
             total += file.finish()
     dtype = _new_dtype(source.header, supply.header)
+    if attachment is not None:
+        with NewFile(folder / attachment.file, out / attachment.file) as file:
+            file.put(attachment.final(supply.digests).encode())
+            total += file.finish()
     for name in source.side_files:
+        if attachment is not None and name == attachment.file:
+            continue  # it spoke of the source
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         with NewFile(folder / name, out / name) as file:
             if name == "config.json" and dtype is not None:

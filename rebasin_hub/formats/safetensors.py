@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from rebasin_hub.formats.atomic import NewFile
+    from rebasin_hub.formats.attachment import Attachment
     from rebasin_hub.formats.raw import Array, Bytes
     from rebasin_hub.formats.supply import Supply
     from rebasin_hub.tensors import TensorInfo
@@ -126,11 +127,19 @@ def write_safetensors(
     header: Mapping[str, TensorInfo],
     supply: Supply,
     metadata: Mapping[str, str] | None,
+    attachment: Attachment | None = None,
 ) -> None:
     """Write the tensors of `header`, byte for byte as the safetensors library would.
 
-    At most one tensor is held at a time.
+    At most one tensor is held at a time. The attachment becomes one more entry of the metadata.
     """
-    file.put(encode(header, metadata))
+
+    def start(attached: str) -> bytes:
+        extra = {} if attachment is None else {attachment.key: attached}
+        return encode(header, {**(metadata or {}), **extra} if extra else metadata)
+
+    file.put(start(attachment.draft if attachment is not None else ""))
     for name in storage_order(header):
         supply.wrote(name, file.put(supply.take(name)))
+    if attachment is not None:
+        file.replace_first(start(attachment.final(supply.digests)))

@@ -19,6 +19,7 @@ from rebasin_hub.tensors import TensorInfo, dtype_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from rebasin_hub.formats.attachment import Attachment
     from rebasin_hub.formats.checkpoint import Checkpoint
     from rebasin_hub.formats.raw import Array
 
@@ -71,6 +72,7 @@ def save_like(
     *,
     header: Mapping[str, TensorInfo] | None = None,
     metadata: Mapping[str, str] | None = None,
+    attachment: Attachment | None = None,
     force: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Saved:
@@ -80,8 +82,9 @@ def save_like(
     ends in `.safetensors` gives one safetensors file from any source. That file has no ties: of
     names tied in the source it holds the first, and the others only where their values differ
     from it by now. `header` (default: the source's) tells each tensor's type and shape, for the
-    same names; `metadata` (default: the source's) is the text in safetensors files; `progress`
-    is told bytes done and in all.
+    same names; `metadata` (default: the source's) is the text in safetensors files; `attachment`
+    goes along with it, or as a file of its own into a directory; `progress` is told bytes done
+    and in all.
 
     Raises:
         OutputError: as `check_output`, or the output cannot be written.
@@ -96,16 +99,24 @@ def save_like(
     supply = Supply(header, produce, progress)
     if isinstance(source, DirectoryCheckpoint) and target.kind == "directory":
         with new_directory(target.path, force=force) as folder:
-            nbytes = write_directory(folder, source, supply, metadata, target.path)
+            nbytes = write_directory(
+                folder, source, supply, metadata, target.path, attachment=attachment
+            )
         files = tuple(sorted(file for file in target.path.rglob("*") if file.is_file()))
     else:
         with new_file(target.path, force=force) as file:
             if isinstance(source, TorchCheckpoint) and target.kind == "torch":
                 write_torch(file, source, header, supply)
+                if attachment is not None:
+                    supply.notes.append(
+                        f"a torch file has no room for '{attachment.key}'; "
+                        "a .safetensors file or a directory has"
+                    )
             else:
                 supply.notes += _left_behind(source)
                 stored = _without_ties(source, supply)
-                write_safetensors(file, stored, supply, _metadata(source, metadata))
+                kept = _metadata(source, metadata)
+                write_safetensors(file, stored, supply, kept, attachment)
             nbytes = file.tell()
         files = (target.path,)
     return Saved(target.path, nbytes, supply.digests, files, tuple(supply.notes))

@@ -5,15 +5,21 @@ from __future__ import annotations
 import json as jsonlib
 import os
 import sys
+from pathlib import Path
 
 from rich.console import Console
 
+from rebasin_hub.errors import MissingExtraError
+from rebasin_hub.pipeline.barrier.outputs import PICTURE, REPORT
 from rebasin_hub.pipeline.inspect import Inspection
+from rebasin_hub.record import Record
 from rebasin_hub.report.documents import to_json
 from rebasin_hub.report.progress import progress_bar
 from rebasin_hub.report.text import render, tensor_table
 
-__all__ = ["progress_bar", "show", "to_json"]
+import rebasin_hub.report.registry  # isort: skip  # noqa: F401 - registers what it renders
+
+__all__ = ["progress_bar", "save_report", "show", "to_json"]
 
 PIPE_WIDTH = 200
 
@@ -29,3 +35,22 @@ def show(result: object, *, json: bool = False, tensors: bool = False) -> None:
     render(result, console)
     if tensors and isinstance(result, Inspection):
         console.print(tensor_table(result))
+
+
+def save_report(record: Record, folder: Path, *, force: bool = False) -> None:
+    """Write the interactive page and the picture of a record into its folder.
+
+    Without matplotlib there is no picture, which stderr is told; the page has it all.
+
+    Raises:
+        OutputError: a file exists and `force` is not set, or it cannot be written.
+
+    """
+    from rebasin_hub.plot import save_record
+    from rebasin_hub.report.html import save_html
+
+    save_html(record, folder / REPORT, force=force)
+    try:
+        save_record(record, folder / PICTURE, force=force)
+    except MissingExtraError as missing:
+        sys.stderr.write(f"note: {folder / PICTURE} was not drawn: {missing}\n")

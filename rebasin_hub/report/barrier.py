@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from rebasin_hub.barrier import Curve
+from rebasin_hub.pipeline.barrier import BarrierPlan
 from rebasin_hub.plot import terminal_curves
 from rebasin_hub.record import Record
 from rebasin_hub.record.model import CurveRecord
 from rebasin_hub.record.select import at_midpoint, baselines, columns
 from rebasin_hub.report.figures import duration, figure, number, percent, percent_figure, plain
 
-__all__ = ["render_record"]
+__all__ = ["render_plan", "render_record", "render_tasks"]
+from rebasin_hub.tasks.find import TaskKind
 
 HEAD = ("B", "treatment", "loss at ½", "error", "loss barrier", "error barrier", "Frankle")
 
@@ -44,9 +48,35 @@ def render_record(record: Record, console: Console) -> None:
         console.print("\n" + drawn, markup=False, highlight=False)
     console.print()
     console.print(Text(plain(record.verdict), style="bold"))
-    for note in dict.fromkeys(record.notes):
+    _notes(console, record.notes)
+
+
+def _notes(console: Console, notes: Sequence[str]) -> None:
+    for note in dict.fromkeys(notes):
         console.print("[yellow]note[/yellow]         ", end="")
         console.print(plain(note), markup=False)
+
+
+def render_plan(steps: BarrierPlan, console: Console) -> None:
+    """Print what a measurement will do."""
+    for letter, path in zip("ABC", steps.models, strict=False):
+        _line(console, f"model {letter}", str(path))
+    _line(console, "spec", steps.spec)
+    counts = ", ".join(
+        f"{name} {split.count:,} of {split.available:,}" for name, split in steps.splits.items()
+    )
+    _line(console, "task", f"{steps.task}; {counts} samples")
+    _line(console, "columns", ", ".join(steps.treatments))
+    _line(console, "would run", f"{steps.passes:,} forward passes of one sample on {steps.device}")
+    _notes(console, steps.notes)
+
+
+def render_tasks(kinds: Sequence[TaskKind], console: Console) -> None:
+    """Print what barriers can be measured on, with an example of each."""
+    table = Table.grid(padding=(0, 2))
+    for kind in kinds:
+        table.add_row(Text(kind.name, style="bold"), Text(f"{kind.description}\n{kind.example}"))
+    console.print(table)
 
 
 def _table(record: Record, split: str) -> Table:

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from rebasin_hub.align import Alignment
 from rebasin_hub.pipeline.compare import Comparison
 from rebasin_hub.prove import Proof
+from rebasin_hub.tasks.find import TaskKind
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -27,6 +28,8 @@ def to_json(value: object) -> object:  # noqa: PLR0911 - one for each kind of va
         return {**_fields(value), "same": value.same}
     if isinstance(value, Proof):
         return value.as_json()
+    if isinstance(value, TaskKind):
+        return {key: getattr(value, key) for key in ("name", "description", "data", "example")}
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

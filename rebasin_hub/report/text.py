@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from rebasin_hub.align import Alignment
+from rebasin_hub.align.many import Step
 from rebasin_hub.errors import Problem
 from rebasin_hub.pipeline.compare import Comparison, Difference, Relation
 from rebasin_hub.pipeline.inspect import Digests, Inspection, PermutationInspection
@@ -19,14 +21,25 @@ from rebasin_hub.pipeline.ordering import NOT_EXACT
 from rebasin_hub.pipeline.specs import Detected, ListedSpec
 from rebasin_hub.pipeline.write import Plan, Rebased
 from rebasin_hub.prove import Proof
+from rebasin_hub.report.barrier import render_plan, render_record, render_tasks
+from rebasin_hub.tasks.find import TaskKind
 
 __all__ = ["render", "tensor_table"]
+
+METADATA_SHOWN = 200
+"""Characters of one entry of the metadata that are shown."""
+SHOWN_GROUPS = 8
+"""Tensors of equal weights that are shown of a merge."""
 
 
 @functools.singledispatch
 def render(result: object, console: Console) -> None:  # noqa: ARG001 - of those registered
     """Print one result as text."""
     raise TypeError(f"nothing is known about showing a {type(result).__name__}")
+
+
+render.register(render_record)
+render.register(render_plan)
 
 
 @render.register
@@ -38,6 +51,9 @@ def _(results: list, console: Console) -> None:  # type: ignore[type-arg]
         for spec in results:
             table.add_row(spec.name, _cell(", ".join(spec.permutations)), _cell(spec.description))
         console.print(table)
+        return
+    if results and isinstance(results[0], TaskKind):
+        render_tasks(results, console)
         return
     for result in results:
         render(result, console)
@@ -111,24 +127,74 @@ def _alignment_lines(console: Console, alignment: Alignment) -> None:
 def _(steps: MergePlan, console: Console) -> None:
     _merge_lines(console, steps)
     _line(console, "would read", _size(steps.read_bytes))
-    _line(console, "would write", f"{steps.output} ({_size(steps.write_bytes)})")
+    types = ", ".join(f"{dtype} {count}" for dtype, count in steps.dtypes.items())
+    written = f"{_size(steps.write_bytes)} in {steps.tensors} tensors: {types}"
+    _line(console, "would write", f"{steps.output} ({written})")
+    _line(console, "disk", f"{_size(steps.disk.needed)} of {_size(steps.disk.free)} that are free")
+    if (guess := steps.estimate) is not None:
+        parts = ", ".join(f"{part} {_size(nbytes)}" for part, nbytes in guess.memory.items())
+        _line(console, "memory", f"about {_size(guess.peak)} at most ({parts})")
+        parts = ", ".join(f"{part} {_duration(s)}" for part, s in guess.seconds.items())
+        on_task = "" if steps.task is None else f", and measuring on the task '{steps.task}'"
+        _line(console, "time", f"about {_duration(guess.total)} ({parts}){on_task}")
+    _notes(console, steps.notes)
 
 
 @render.register
 def _(merged: Merged, console: Console) -> None:
-    _merge_lines(console, merged.plan)
-    for path, alignment in zip(merged.plan.models[1:], merged.alignments, strict=False):
-        _line(console, "aligned", str(path))
-        _alignment_lines(console, alignment)
+    plan = merged.plan
+    _merge_lines(console, plan)
+    if merged.distances:
+        rounds, ends = len(merged.distances) - 1, (merged.distances[0], merged.distances[-1])
+        _line(
+            console,
+            "distance",
+            f"{ends[0]:.4g} → {ends[1]:.4g} to the mean, after {rounds} rounds of {plan.strategy}",
+        )
+    else:
+        for step in merged.steps:
+            _line(console, "aligned", _step(step, plan.models))
+            _alignment_lines(console, step.alignment)
+    if (chosen := merged.selected) is not None:
+        _line(
+            console,
+            "selected",
+            f"λ = {chosen.value:.4g}: loss {chosen.loss:.4g} on the split '{chosen.split}', "
+            f"{chosen.losses[0]:.4g} and {chosen.losses[-1]:.4g} at the ends",
+        )
     _line(console, "wrote", f"{merged.output} ({_size(merged.nbytes)})")
     _notes(console, merged.notes)
 
 
 def _merge_lines(console: Console, steps: MergePlan) -> None:
-    for path, weight in zip(steps.models, steps.weights, strict=True):
-        _line(console, "model", f"{path} × {weight:.4g}")
-    _line(console, "method", steps.method + ("" if steps.align else ", not aligned"))
+    for number, path in enumerate(steps.models):
+        share = "" if steps.weights is None else f" × {steps.weights[number]:.4g}"
+        _line(console, "model", f"{path}{share}")
+    if steps.weights is None:
+        for group in steps.groups[:SHOWN_GROUPS]:
+            shares = ", ".join(f"{weight:.4g}" for weight in group.weights)
+            _line(console, "weights", f"{shares} in {_some(group.tensors)}")
+        if len(steps.groups) > SHOWN_GROUPS:
+            _line(console, "", f"and {len(steps.groups) - SHOWN_GROUPS} more; --json has them all")
+    how = "" if len(steps.models) == 2 else f", {steps.strategy}"  # noqa: PLR2004
+    _line(console, "method", steps.method + (how if steps.align else ", not aligned"))
     _line(console, "spec", steps.spec)
+
+
+def _step(step: Step, paths: Sequence[Path]) -> str:
+    models, references = (
+        ", ".join(str(paths[number]) for number in numbers)
+        for numbers in (step.models, step.references)
+    )
+    return models if step.references == (0,) else f"{models} to {references}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 1:
+        return f"{max(seconds, 0.01):.2f} s"
+    if seconds < 120:  # noqa: PLR2004
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"  # noqa: PLR2004
 
 
 _VERDICTS = {
@@ -189,7 +255,9 @@ def _(seen: Inspection, console: Console) -> None:
     _line(console, "tensors", f"{len(seen.tensors):,} with {_count(seen.parameters)} parameters")
     _line(console, "types", ", ".join(f"{k} {_count(n)}" for k, n in seen.dtypes.items()))
     for key, value in seen.metadata.items():
-        _line(console, "metadata", f"{key}: {value}")
+        cut = len(value) > METADATA_SHOWN
+        shown = f"{value[:METADATA_SHOWN]}… (--json shows all of it)" if cut else value
+        _line(console, "metadata", f"{key}: {' '.join(shown.split())}")
     if seen.tied:
         _line(console, "tied", ", ".join(f"{a} = {b}" for a, b in seen.tied.items()))
     if seen.spec is not None:

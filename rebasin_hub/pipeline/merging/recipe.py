@@ -1,0 +1,97 @@
+"""How models are merged, apart from which."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rebasin_hub.align.many import STRATEGIES
+from rebasin_hub.errors import InputError
+from rebasin_hub.merge import Weighting, check, normalized
+from rebasin_hub.pipeline.merging.measured import Measured
+from rebasin_hub.spec.check import nearest
+from rebasin_hub.tensors import DTYPES
+
+__all__ = ["Recipe"]
+
+REPAIRS = ("recompute", "repair")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How models are merged.
+
+    method: a key of `merge.METHODS`.
+    weights: one for each model, scaled to sum one, or the weights of each tensor; equal ones by
+        default.
+    dtype: the stored type of the result's floating-point tensors (a key of `DTYPES`), the first
+        model's by default.
+    align: whether the models are brought into one numbering before.
+    strategy: how many of them are, a key of `align.many.STRATEGIES`.
+    measured: the task that the weight is chosen on and the repair takes its data from.
+    select_weight: take the weight with the least loss on the task (two models).
+    repair: `recompute` the running statistics of the merged network, or `repair` each channel's
+        mean and deviation.
+    """
+
+    method: str = "linear"
+    weights: tuple[float, ...] | Weighting | None = None
+    dtype: str | None = None
+    align: bool = True
+    strategy: str = "reference"
+    measured: Measured | None = None
+    select_weight: bool = False
+    repair: str | None = None
+
+    def weighting(self, count: int) -> Weighting:
+        """Return the weights of each tensor.
+
+        Raises:
+            InputError: something in the recipe is wrong, or does not fit this many models.
+
+        """
+        check(self.method, count)
+        self._check_type()
+        self._check_strategy()
+        self._check_task(count)
+        if isinstance(self.weights, Weighting):
+            return self.weights
+        return Weighting.constant(normalized(self.weights, count))
+
+    def _check_type(self) -> None:
+        if self.dtype is not None and not _storable(self.dtype):
+            known = ", ".join(name for name in DTYPES if _storable(name))
+            raise InputError(f"cannot merge into '{self.dtype}'; there are {known}")
+
+    def _check_strategy(self) -> None:
+        if self.strategy not in STRATEGIES:
+            hint = nearest(self.strategy, STRATEGIES)
+            raise InputError(
+                f"strategy '{self.strategy}' is none of {', '.join(STRATEGIES)}{hint}; choose one"
+            )
+
+    def _check_task(self, count: int) -> None:
+        if self.repair is not None and self.repair not in REPAIRS:
+            raise InputError(f"repair '{self.repair}' is none of {', '.join(REPAIRS)}; choose one")
+        if self.measured is None:
+            if self.select_weight:
+                raise InputError("the weight is selected on a task; name one with --task")
+            if self.repair is not None:
+                raise InputError("a repair takes the data of a task; name one with --task")
+            return
+        if not self.select_weight and self.repair is None:
+            raise InputError(
+                "a task is given, but nothing that needs it; add --select-weight or --repair"
+            )
+        if self.select_weight and count != 2:  # noqa: PLR2004
+            raise InputError(f"the weight is selected between two models, {count} were given")
+        if self.select_weight and self.weights is not None:
+            raise InputError("the weight is selected, so give no weights")
+        if self.repair == "repair" and isinstance(self.weights, Weighting):
+            raise InputError(
+                "REPAIR goes by one weight for each model, and the recipe has weights by tensor; "
+                "recompute statistics instead, or give one weight for each model"
+            )
+
+
+def _storable(dtype: str) -> bool:
+    return dtype in DTYPES and DTYPES[dtype].floating and DTYPES[dtype].bits >= 16  # noqa: PLR2004

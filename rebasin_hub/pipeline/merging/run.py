@@ -1,0 +1,308 @@
+"""Carry a merge out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from rebasin_hub.align import Alignment
+from rebasin_hub.align.many import Joint, Step
+from rebasin_hub.formats import check_output, save_like
+from rebasin_hub.merge import combine, overflowed
+from rebasin_hub.pipeline.matching import WEIGHT_MATCHING, Matching
+from rebasin_hub.pipeline.merging.joint import align_models
+from rebasin_hub.pipeline.merging.measured import Corrected, Meter, Selected, correct, select
+from rebasin_hub.pipeline.merging.plan import (
+    MergePlan,
+    WeightGroup,
+    Weights,
+    disk_of,
+    estimate_of,
+)
+from rebasin_hub.pipeline.merging.provenance import Digesting, Facts, provenance
+from rebasin_hub.pipeline.merging.recipe import Recipe
+from rebasin_hub.pipeline.merging.vocabulary import check_vocabularies
+from rebasin_hub.pipeline.models import AUTOMATIC, Choice, Model, open_like, open_model
+from rebasin_hub.pipeline.progress import Progress, stage
+from rebasin_hub.rearrange import Array, Read, rearranged
+from rebasin_hub.tensors import DTYPES, Header
+
+__all__ = ["Merged", "merge"]
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A merge that was written.
+
+    steps: every alignment that was made, in order; models count from 0.
+    distances: what `align.many.spread` says, with merge-many: after aligning to the first model
+        and after each round.
+    selected: how the weight was chosen on a task.
+    """
+
+    plan: MergePlan
+    output: Path
+    nbytes: int
+    steps: tuple[Step, ...]
+    distances: tuple[float, ...]
+    selected: Selected | None
+    notes: tuple[str, ...]
+
+    @property
+    def alignments(self) -> tuple[Alignment, ...]:
+        """Every alignment that was made, in order."""
+        return tuple(step.alignment for step in self.steps)
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """Open models with what is to be done to them."""
+
+    recipe: Recipe
+    matching: Matching
+    models: tuple[Model, ...]
+    header: Header
+    weights: Weights
+    plan: MergePlan
+
+    @property
+    def first(self) -> Model:
+        return self.models[0]
+
+
+def merge(
+    paths: Sequence[Path],
+    output: Path,
+    recipe: Recipe | None = None,
+    *,
+    choice: Choice = AUTOMATIC,
+    matching: Matching = WEIGHT_MATCHING,
+    force: bool = False,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> MergePlan | Merged:
+    """Merge checkpoints of one architecture, in one numbering.
+
+    Args:
+        paths: the checkpoints; numbering, format, side files and metadata come from the first.
+        output: where to write.
+        recipe: method, weights, dtype, whether and how to align, and what is measured.
+        choice: the spec; found by itself by default.
+        matching: how to align.
+        force: replace an existing output.
+        dry_run: only return the plan; no weight is read, but for a few to see how fast that is.
+        progress: told of each stage.
+
+    Raises:
+        InputError: a checkpoint, the spec, the recipe or the task cannot be used.
+        IncompatibleError: the models do not have the same tensors, or not the same tokens.
+        OutputError: the output exists, does not fit on its disk, or cannot be written.
+
+    """
+    recipe = recipe or Recipe()
+    matching.check()
+    weighting = recipe.weighting(len(paths))
+    with ExitStack() as stack:
+        first = stack.enter_context(open_model(paths[0], choice))
+        others = [stack.enter_context(open_like(path, first)) for path in paths[1:]]
+        notes = [n for m in others for n in check_vocabularies(first.checkpoint, m.checkpoint)]
+        check_output(
+            first.checkpoint, output, others=[model.checkpoint for model in others], force=force
+        )
+        weights = weighting.resolved(first.binding)
+        header = _merged_header(first.header, recipe.dtype)
+        models = (first, *others)
+        plan = _plan(models, output, recipe, header=header, weights=weights, notes=notes)
+        plan.disk.check(output)
+        work = _Work(recipe, matching, models, header, weights, plan)
+        if dry_run:
+            return replace(plan, estimate=estimate_of(models, header, recipe, matching))
+        return _carried_out(work, force=force, progress=progress)
+
+
+def _merged_header(header: Header, dtype: str | None) -> Header:
+    if dtype is None:
+        return header
+    return {
+        name: replace(info, dtype=dtype) if DTYPES[info.dtype].floating else info
+        for name, info in header.items()
+    }
+
+
+def _plan(
+    models: tuple[Model, ...],
+    output: Path,
+    recipe: Recipe,
+    *,
+    header: Header,
+    weights: Weights,
+    notes: Sequence[str],
+) -> MergePlan:
+    first, groups = models[0], WeightGroup.of(weights, header)
+    dtypes: dict[str, int] = {}
+    for info in header.values():
+        dtypes[info.dtype] = dtypes.get(info.dtype, 0) + 1
+    return MergePlan(
+        models=tuple(model.checkpoint.path for model in models),
+        weights=groups[0].weights if len(groups) == 1 else None,
+        groups=groups,
+        method=recipe.method,
+        align=recipe.align,
+        strategy=recipe.strategy,
+        output=output,
+        spec=first.binding.spec.name,
+        dtypes=dtypes,
+        tensors=len(header),
+        parameters=first.parameters,
+        read_bytes=sum(model.nbytes for model in models),
+        write_bytes=sum(info.nbytes for info in header.values()),
+        disk=disk_of(first.checkpoint, output, header),
+        task=recipe.measured.task if recipe.measured is not None else None,
+        repair=recipe.repair,
+        notes=tuple(notes),
+    )
+
+
+def _carried_out(work: _Work, *, force: bool, progress: Progress | None) -> Merged:
+    recipe = work.recipe
+    meter = None
+    if recipe.measured is not None:  # before the long work: its data may be wrong
+        meter = Meter.of(recipe.measured, work.first, work.matching.device)
+    digesting = [Digesting(model) for model in work.models]
+    joint = None
+    if recipe.align:
+        binding = work.first.binding
+        joint = align_models(binding, digesting, recipe.strategy, work.matching, progress)
+    readers = _readers(work, digesting, joint)
+    selected = None
+    if meter is not None and recipe.select_weight:
+        at = lambda value: _Combined(readers, _between(work, value), work)  # noqa: E731
+        selected = select(meter, at, progress)
+        work = _with_weights(work, _between(work, selected.value))
+    combined = _Combined(readers, work.weights, work)
+    corrected = _corrected(work, meter, combined, readers)
+    facts = Facts(work.plan, recipe, work.matching, joint, _found(meter, selected, recipe))
+    saved = save_like(
+        work.first.checkpoint,
+        work.plan.output,
+        lambda name: corrected.tensors[name] if name in corrected.tensors else combined(name),
+        header=work.header,
+        attachment=provenance(facts, digesting, work.header),
+        force=force,
+        progress=stage(progress, "merging"),
+    )
+    notes = (
+        *work.first.checkpoint.notes,
+        *(note for model in work.models[1:] for note in model.borrowed),
+        *saved.notes,
+        *work.plan.notes,
+        *combined.notes(),
+        *(selected.notes if selected is not None else ()),
+        *corrected.notes,
+        *(_caveats(work.first) if not corrected.tensors else ()),
+    )
+    return Merged(
+        plan=work.plan,
+        output=work.plan.output,
+        nbytes=saved.nbytes,
+        steps=joint.steps if joint is not None else (),
+        distances=joint.distances if joint is not None else (),
+        selected=selected,
+        notes=notes,
+    )
+
+
+def _readers(work: _Work, models: Sequence[Read], joint: Joint | None) -> list[Read]:
+    if joint is None:
+        return list(models)
+    pairs = zip(work.models, models, joint.elements, strict=True)
+    group = work.first.binding.group
+    return [
+        read if group.is_identity(element) else rearranged(model.binding, element, read)
+        for model, read, element in pairs
+    ]
+
+
+def _between(work: _Work, value: float) -> Weights:
+    """Return the same weights of two models for every tensor."""
+    return dict.fromkeys(work.header, (1 - value, value))
+
+
+def _with_weights(work: _Work, weights: Weights) -> _Work:
+    groups = WeightGroup.of(weights, work.header)
+    plan = replace(work.plan, weights=groups[0].weights, groups=groups)
+    return replace(work, weights=weights, plan=plan)
+
+
+def _corrected(
+    work: _Work, meter: Meter | None, combined: _Combined, readers: Sequence[Read]
+) -> Corrected:
+    if meter is None or work.recipe.repair is None:
+        return Corrected({}, ())
+    return correct(
+        meter,
+        work.recipe.repair,
+        combined,
+        models=readers,
+        weights=work.plan.weights or (),
+        header=work.header,
+        seed=work.matching.seed,
+    )
+
+
+def _found(meter: Meter | None, selected: Selected | None, recipe: Recipe) -> Mapping[str, object]:
+    """Return what the provenance says of the task."""
+    if meter is None:
+        return {}
+    found: dict[str, object] = {"task": meter.facts}
+    if selected is not None:
+        found["selected"] = {
+            "split": selected.split,
+            "lambdas": selected.lambdas,
+            "losses": selected.losses,
+        }
+    if recipe.repair is not None:
+        found["repair"] = recipe.repair
+    return found
+
+
+@dataclass(eq=False)
+class _Combined:
+    """Reads the merged model, and keeps count of what the stored type cannot hold."""
+
+    readers: Sequence[Read]
+    weights: Weights
+    work: _Work
+    overflows: dict[str, int] = field(default_factory=dict)
+
+    def __call__(self, name: str) -> Array:
+        """Return one merged tensor."""
+        with ThreadPoolExecutor(len(self.readers)) as pool:  # reading and hashing free the lock
+            arrays = list(pool.map(lambda read: read(name), self.readers))
+        dtype = self.work.header[name].dtype
+        weights = self.weights[name]
+        merged = combine(arrays, weights, method=self.work.recipe.method, dtype=dtype)
+        if DTYPES[dtype].floating and (count := overflowed(arrays, merged)):
+            self.overflows[name] = count
+        return merged
+
+    def notes(self) -> tuple[str, ...]:
+        """Say which tensors hold values that became infinite."""
+        return tuple(
+            f"{name}: {count:,} finite values are too large for {self.work.header[name].dtype} and "
+            "became infinite; choose a larger --dtype"
+            for name, count in self.overflows.items()
+        )
+
+
+def _caveats(model: Model) -> tuple[str, ...]:
+    statistics = [tensor for tensor in model.binding.tensors if tensor.statistic]
+    if not statistics:
+        return ()
+    return (
+        f"{len(statistics)} running statistics were averaged like weights; a merged network needs "
+        "them computed again on data before it is judged",
+    )
