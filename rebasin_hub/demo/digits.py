@@ -1,24 +1,24 @@
-"""Train small networks on scikit-learn's digits, and measure them along straight lines."""
+"""Train small networks on scikit-learn's digits."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rebasin_hub.barrier import Curve, grid
-from rebasin_hub.errors import MissingExtraError
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
 
-__all__ = ["WIDTHS", "Digits", "line", "load_digits", "train"]
+    from rebasin_hub.tasks.images.part import Part
+
+__all__ = ["EPOCHS", "WIDTHS", "Digits", "evaluate", "load_digits", "train"]
 
 WIDTHS = (64, 512, 512, 512, 10)
 EPOCHS = 30
 BATCH = 128
-TRAIN = 1437
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,22 +30,23 @@ class Digits:
 
 
 def load_digits() -> Digits:
-    """Load the digits that scikit-learn carries, in a fixed random order.
+    """Load the digits as the task `digits` has them.
 
     Raises:
         MissingExtraError: torch or scikit-learn is not installed.
 
     """
-    try:
-        import torch
-        from sklearn.datasets import load_digits as load
-    except ImportError as problem:
-        raise MissingExtraError("the demo", "demo") from problem
-    data = load()
-    order = torch.randperm(len(data.target), generator=torch.Generator().manual_seed(0))
-    images = torch.from_numpy(data.data).float()[order] / 16
-    labels = torch.from_numpy(data.target).long()[order]
-    return Digits((images[:TRAIN], labels[:TRAIN]), (images[TRAIN:], labels[TRAIN:]))
+    from rebasin_hub.tasks.images.digits import digits_parts
+
+    parts = digits_parts()
+    import torch
+
+    def tensors(part: Part) -> tuple[Tensor, Tensor]:
+        pixels = part.read(np.arange(len(part.labels)), None)
+        rows = torch.from_numpy(pixels.reshape(len(pixels), -1)).float()
+        return rows / part.white, torch.from_numpy(part.labels)
+
+    return Digits(tensors(parts["train"]), tensors(parts["test"]))
 
 
 def train(digits: Digits, seed: int) -> dict[str, Tensor]:
@@ -83,9 +84,3 @@ def evaluate(weights: Mapping[str, Tensor], data: tuple[Tensor, Tensor]) -> tupl
         logits = network(images)
         accuracy = (logits.argmax(1) == labels).double().mean().item()
         return cross_entropy(logits, labels).item(), accuracy
-
-
-def line(a: Mapping[str, Tensor], b: Mapping[str, Tensor], data: tuple[Tensor, Tensor]) -> Curve:
-    """Measure the loss on the straight line between two networks."""
-    losses = [evaluate({name: a[name].lerp(b[name], x) for name in a}, data)[0] for x in grid()]
-    return Curve(grid(), tuple(losses))

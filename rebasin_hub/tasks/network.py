@@ -33,6 +33,8 @@ __all__ = [
 ]
 
 COUNTER = "num_batches_tracked"
+PIECE = 1 << 20
+"""Numbers that logits are scaled to at a time."""
 SHOWN = 10
 """Names that a message lists."""
 STATES_ON_CUDA = 25
@@ -161,21 +163,27 @@ class TorchNetwork(Network):
         return mixed
 
     def score(
-        self, states: Sequence[State], split: str, advance: Advance | None = None
+        self,
+        states: Sequence[State],
+        split: str,
+        advance: Advance | None = None,
+        *,
+        calibrate: bool = True,
     ) -> list[Scores]:
         """Score several states on a split; see `Network.score`."""
         scores: list[Scores] = []
         for start in range(0, len(states), self.together):
-            scores += self._score_together(states[start : start + self.together], split, advance)
+            group = states[start : start + self.together]
+            scores += self._score_together(group, split, advance, calibrate)
         return scores
 
     def _score_together(
-        self, states: Sequence[State], split: str, advance: Advance | None
+        self, states: Sequence[State], split: str, advance: Advance | None, calibrate: bool
     ) -> list[Scores]:
         parts: list[list[Scores]] = [[] for _ in states]
         for batch, outputs in self._outputs(states, split):
             for part, output in zip(parts, outputs, strict=True):
-                part.append(self._scores(output, batch.targets))
+                part.append(self._scores(output, batch.targets, calibrate))
                 if advance is not None:
                     advance(len(batch))
         return [joined(part) for part in parts]
@@ -187,14 +195,14 @@ class TorchNetwork(Network):
         parts = []
         for batch, outputs in self._outputs(states, split):
             logits = torch.stack([self.logits(output) for output in outputs]).mean(0)
-            parts.append(self._scores(logits, batch.targets))
+            parts.append(self._scores(logits, batch.targets, calibrate=False))
             if advance is not None:
                 advance(len(batch) * len(states))
         return joined(parts)
 
-    def _scores(self, output: Returned, targets: Tensor) -> Scores:
+    def _scores(self, output: Returned, targets: Tensor, calibrate: bool) -> Scores:
         if self.loss is None:
-            return score_logits(self.logits(output), targets)
+            return score_logits(self.logits(output), targets, calibrate=calibrate)
         losses, errors = (x.double().cpu().numpy() for x in self.loss(output, targets))
         return Scores(losses, errors, np.ones(len(targets)))
 
@@ -279,12 +287,13 @@ def logits_of(output: Returned) -> Tensor:
     return logits
 
 
-def score_logits(logits: Tensor, targets: Tensor) -> Scores:
+def score_logits(logits: Tensor, targets: Tensor, *, calibrate: bool = True) -> Scores:
     """Score logits against classes.
 
     Args:
         logits: (samples, classes) or (samples, positions, classes), any float type.
         targets: (samples,) or (samples, positions) int64; those that are `IGNORED` do not count.
+        calibrate: whether to score at every temperature too.
 
     The loss is the cross-entropy, in nats; sums are made in float64.
 
@@ -294,19 +303,24 @@ def score_logits(logits: Tensor, targets: Tensor) -> Scores:
         logits, targets = logits.unsqueeze(1), targets.unsqueeze(1)
     counted = targets != IGNORED
     chosen = targets.where(counted, 0).unsqueeze(-1)
+    right = logits.gather(-1, chosen).squeeze(-1)
 
-    def losses(temperature: float) -> Tensor:
-        scaled = logits / temperature
-        each = scaled.logsumexp(-1) - scaled.gather(-1, chosen).squeeze(-1)
-        return each.where(counted, 0).double().sum(1)
+    def losses(temperatures: Tensor) -> Tensor:
+        """Return (temperatures, samples) sums."""
+        divisors = temperatures.to(logits).reshape(-1, 1, 1)
+        each = (logits / divisors.unsqueeze(-1)).logsumexp(-1) - right / divisors
+        return each.where(counted, 0).double().sum(-1)
 
+    temperatures = torch.tensor(TEMPERATURES if calibrate else (1.0,))
+    # As many at once as make a good piece of work: one for a large vocabulary, all for ten classes.
+    step = max(1, PIECE // max(1, logits.numel()))
+    tempered = torch.cat([losses(some) for some in torch.split(temperatures, step)]).cpu().numpy()
     wrong = (logits.argmax(-1) != targets) & counted
-    tempered = torch.stack([losses(temperature) for temperature in TEMPERATURES])
     return Scores(
-        losses=tempered[TEMPERATURES.index(1.0)].cpu().numpy(),
+        losses=tempered[TEMPERATURES.index(1.0) if calibrate else 0],
         errors=wrong.double().sum(1).cpu().numpy(),
         counts=counted.double().sum(1).cpu().numpy(),
-        tempered=tempered.cpu().numpy(),
+        tempered=tempered if calibrate else None,
     )
 
 
@@ -355,4 +369,7 @@ def names_of(
             f"{subject.path}: does not fit {type(module).__name__} "
             f"({len(problems)} tensors differ):\n{shown}{more}"
         )
-    return names
+    # Torch takes one tensor for parameters that the module ties.
+    own = module.state_dict(keep_vars=True)
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(own[name]), stored) for name, stored in names.items()}

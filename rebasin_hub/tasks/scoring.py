@@ -15,13 +15,16 @@ IGNORED = -100
 """The target of a position that is not predicted (padding), as torch's losses have it."""
 
 
-def score_arrays(logits: NDArray[Any], targets: NDArray[np.int64]) -> Scores:
+def score_arrays(
+    logits: NDArray[Any], targets: NDArray[np.int64], *, calibrate: bool = True
+) -> Scores:
     """Score logits against classes.
 
     Args:
         logits: (samples, classes) or (samples, positions, classes), any float type; those below
             float32 are widened to it.
         targets: (samples,) or (samples, positions) int64; those that are `IGNORED` do not count.
+        calibrate: whether to score at every temperature too.
 
     The loss is the cross-entropy, in nats; sums are made in float64. Nothing is raised for logits
     that are infinite or NaN: their losses are so, too.
@@ -38,14 +41,15 @@ def score_arrays(logits: NDArray[Any], targets: NDArray[np.int64]) -> Scores:
         each = _logsumexp(scaled) - np.take_along_axis(scaled, chosen, -1)[..., 0]
         return np.asarray(np.where(counted, each, 0).sum(1, dtype=np.float64))
 
+    temperatures = TEMPERATURES if calibrate else (1.0,)
     with np.errstate(all="ignore"):
-        tempered = np.stack([losses(temperature) for temperature in TEMPERATURES])
+        tempered = np.stack([losses(temperature) for temperature in temperatures])
     wrong = (logits.argmax(-1) != targets) & counted
     return Scores(
-        losses=tempered[TEMPERATURES.index(1.0)],
+        losses=tempered[temperatures.index(1.0)],
         errors=wrong.sum(1, dtype=np.float64),
         counts=counted.sum(1, dtype=np.float64),
-        tempered=tempered,
+        tempered=tempered if calibrate else None,
     )
 
 

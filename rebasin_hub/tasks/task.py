@@ -101,7 +101,12 @@ class Network(ABC):
 
     @abstractmethod
     def score(
-        self, states: Sequence[State], split: str, advance: Advance | None = None
+        self,
+        states: Sequence[State],
+        split: str,
+        advance: Advance | None = None,
+        *,
+        calibrate: bool = True,
     ) -> list[Scores]:
         """Score several states on a split, together where that is faster.
 
@@ -109,6 +114,7 @@ class Network(ABC):
             states: at least one.
             split: a key of the task's splits.
             advance: told `len(samples)` after each batch of each state.
+            calibrate: whether to score at every temperature too (`Scores.tempered`).
 
         Losses may be infinite or NaN where a state overflows; nothing is raised for that.
         """

@@ -77,23 +77,30 @@ class ONNXNetwork(Network):
         return mixed
 
     def score(
-        self, states: Sequence[State], split: str, advance: Advance | None = None
+        self,
+        states: Sequence[State],
+        split: str,
+        advance: Advance | None = None,
+        *,
+        calibrate: bool = True,
     ) -> list[Scores]:
         """Score several states on a split; see `Network.score`."""
-        return [self._score([state], split, advance) for state in states]
+        return [self._score([state], split, advance, calibrate) for state in states]
 
     def ensemble(
         self, states: Sequence[State], split: str, advance: Advance | None = None
     ) -> Scores:
         """Score the mean of the logits of several states; see `Network.ensemble`."""
-        return self._score(states, split, advance)
+        return self._score(states, split, advance, calibrate=False)
 
-    def _score(self, states: Sequence[State], split: str, advance: Advance | None) -> Scores:
+    def _score(
+        self, states: Sequence[State], split: str, advance: Advance | None, calibrate: bool
+    ) -> Scores:
         sessions = [self.session(state) for state in states]
         parts = []
         for part in self.data[split].batches(self.batch):
             logits = [session.logits(part, self.batch) for session in sessions]
-            parts.append(score_arrays(np.mean(logits, axis=0), part.targets))
+            parts.append(score_arrays(np.mean(logits, axis=0), part.targets, calibrate=calibrate))
             if advance is not None:
                 advance(len(part) * len(states))
         return joined(parts)
