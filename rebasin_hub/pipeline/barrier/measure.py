@@ -78,7 +78,9 @@ class Measurer:
         states = [job.treat(job.ends, job.weights) for job in group]
         found: list[dict[str, Measured]] = [{} for _ in group]
         for split in self.splits:
-            for one, scores in zip(found, self.network.score(states, split, advance), strict=True):
+            calibrate = "calibrated" in self.treatments.names
+            all_scores = self.network.score(states, split, advance, calibrate=calibrate)
+            for one, scores in zip(found, all_scores, strict=True):
                 one[split] = measured(scores)
         for job, one in zip(group, found, strict=True):
             self.points.save(job.name, one)
