@@ -12,7 +12,7 @@ from rich.console import Console
 from rebasin_hub.barrier import Curve
 from rebasin_hub.errors import MissingExtraError, OutputError
 from rebasin_hub.plot import save_record, terminal_curves
-from rebasin_hub.report.text import render
+from rebasin_hub.report.render import render
 
 
 def text_of(record, width: int = 100) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json as jsonlib
 import os
 import sys
@@ -14,14 +15,15 @@ from rebasin_hub.pipeline.barrier.outputs import PICTURE, REPORT
 from rebasin_hub.pipeline.inspect import Inspection
 from rebasin_hub.record import Record
 from rebasin_hub.report.documents import to_json
+from rebasin_hub.report.models import tensor_table
 from rebasin_hub.report.progress import progress_bar
-from rebasin_hub.report.text import render, tensor_table
-
-import rebasin_hub.report.registry  # isort: skip  # noqa: F401 - registers what it renders
+from rebasin_hub.report.render import render
 
 __all__ = ["progress_bar", "save_report", "show", "to_json"]
 
 PIPE_WIDTH = 200
+RENDERERS = ("barrier", "hub", "merging", "models", "registry", "specs")
+"""The modules that register how a result is printed."""
 
 
 def show(result: object, *, json: bool = False, tensors: bool = False) -> None:
@@ -30,6 +32,8 @@ def show(result: object, *, json: bool = False, tensors: bool = False) -> None:
         sys.stdout.write(jsonlib.dumps(to_json(result), indent=2) + "\n")
         return
     # A pipe has no width: tables keep their lines whole there.
+    for module in RENDERERS:
+        importlib.import_module(f"rebasin_hub.report.{module}")
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
     console = Console(highlight=False, soft_wrap=True, emoji=False, width=width)
     render(result, console)

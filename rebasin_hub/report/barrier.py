@@ -15,27 +15,30 @@ from rebasin_hub.record import Record
 from rebasin_hub.record.model import CurveRecord
 from rebasin_hub.record.select import at_midpoint, baselines, columns
 from rebasin_hub.report.figures import duration, figure, number, percent, percent_figure, plain
-
-__all__ = ["render_plan", "render_record", "render_tasks"]
+from rebasin_hub.report.lines import line, notes
+from rebasin_hub.report.render import LISTS, render
 from rebasin_hub.tasks.find import TaskKind
+
+__all__: list[str] = []
 
 HEAD = ("B", "treatment", "loss at ½", "error", "loss barrier", "error barrier", "Frankle")
 
 
-def render_record(record: Record, console: Console) -> None:
+@render.register
+def _(record: Record, console: Console) -> None:
     """Print what was measured, a table for each split, the curves as is, and the verdict."""
     for letter, model in record.models.items():
-        _line(console, f"model {letter}", f"{model.name} ({model.digest[:12]})")
+        line(console, f"model {letter}", f"{model.name} ({model.digest[:12]})")
     counts = ", ".join(f"{name} {split.count:,}" for name, split in record.task.splits.items())
-    _line(console, "task", f"{record.task.name}: {record.task.loss}; {counts} samples")
+    line(console, "task", f"{record.task.name}: {record.task.loss}; {counts} samples")
     for letter, found in record.alignments.items():
-        _line(
+        line(
             console,
             f"aligned {letter}",
             f"{found.method}, cosine similarity {found.start_cosine:.4f} → {found.cosine:.4f}, "
             f"{sum(found.moved.values()):,} of {sum(found.units.values()):,} units moved",
         )
-    _line(console, "measured", f"in {duration(record.seconds)} on {record.device}")
+    line(console, "measured", f"in {duration(record.seconds)} on {record.device}")
     for split in record.task.splits:
         if columns(record, split):
             console.print()
@@ -48,35 +51,33 @@ def render_record(record: Record, console: Console) -> None:
         console.print("\n" + drawn, markup=False, highlight=False)
     console.print()
     console.print(Text(plain(record.verdict), style="bold"))
-    _notes(console, record.notes)
+    notes(console, record.notes)
 
 
-def _notes(console: Console, notes: Sequence[str]) -> None:
-    for note in dict.fromkeys(notes):
-        console.print("[yellow]note[/yellow]         ", end="")
-        console.print(plain(note), markup=False)
-
-
-def render_plan(steps: BarrierPlan, console: Console) -> None:
+@render.register
+def _(steps: BarrierPlan, console: Console) -> None:
     """Print what a measurement will do."""
     for letter, path in zip("ABC", steps.models, strict=False):
-        _line(console, f"model {letter}", str(path))
-    _line(console, "spec", steps.spec)
+        line(console, f"model {letter}", str(path))
+    line(console, "spec", steps.spec)
     counts = ", ".join(
         f"{name} {split.count:,} of {split.available:,}" for name, split in steps.splits.items()
     )
-    _line(console, "task", f"{steps.task}; {counts} samples")
-    _line(console, "columns", ", ".join(steps.treatments))
-    _line(console, "would run", f"{steps.passes:,} forward passes of one sample on {steps.device}")
-    _notes(console, steps.notes)
+    line(console, "task", f"{steps.task}; {counts} samples")
+    line(console, "columns", ", ".join(steps.treatments))
+    line(console, "would run", f"{steps.passes:,} forward passes of one sample on {steps.device}")
+    notes(console, steps.notes)
 
 
-def render_tasks(kinds: Sequence[TaskKind], console: Console) -> None:
+def _all_tasks(kinds: Sequence[TaskKind], console: Console) -> None:
     """Print what barriers can be measured on, with an example of each."""
     table = Table.grid(padding=(0, 2))
     for kind in kinds:
         table.add_row(Text(kind.name, style="bold"), Text(f"{kind.description}\n{kind.example}"))
     console.print(table)
+
+
+LISTS[TaskKind] = _all_tasks
 
 
 def _table(record: Record, split: str) -> Table:
@@ -139,8 +140,3 @@ def _drawn(record: Record) -> str:
             lambdas, losses = zip(*known, strict=True)
             curves[f"{curve.numbering}, {plain(split)}"] = Curve(lambdas, losses)
     return terminal_curves(curves) if curves else ""
-
-
-def _line(console: Console, key: str, value: str) -> None:
-    console.print(f"[bold]{key:<13}[/bold]", end="")
-    console.print(plain(value), markup=False)
