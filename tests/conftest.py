@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from hypothesis import settings
 # fight over the cores, and no test may reach the network.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Nobody's own registry has a say in the tests.
+os.environ["REBASIN_REGISTRY"] = str(Path(tempfile.gettempdir()) / f"no-registry-{os.getpid()}")
 
 # A shared machine makes single examples slow by chance. (With CI set, hypothesis loads a profile
 # of its own, which has no deadline either and always draws the same examples.)

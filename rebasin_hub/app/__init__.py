@@ -77,8 +77,15 @@ def canonicalize(
     output: Output = None,
     reference: Annotated[
         Path | None,
-        typer.Option(help="Take over the numbering of this checkpoint.", metavar="MODEL"),
+        typer.Option(
+            help="Take over the numbering of this checkpoint; by default of the one that "
+            "`registry set-reference` set for the architecture, if any.",
+            metavar="MODEL",
+        ),
     ] = None,
+    no_reference: Annotated[
+        bool, typer.Option("--no-reference", help="Canonical order, whatever is set.")
+    ] = False,
     permutations: Annotated[
         Path | None,
         typer.Option(help="Write the permutation file as well.", metavar="FILE"),
@@ -95,19 +102,26 @@ def canonicalize(
 ) -> None:
     """Renumber a checkpoint to a reference, or into its own canonical order, and prove it.
 
-    Without --reference, any renumbered copy of a model comes out byte for byte the same, largest
+    Without a reference, any renumbered copy of a model comes out byte for byte the same, largest
     units first. The output stands beside the input as NAME.canonical… unless -o says otherwise.
     """
     from rebasin_hub.pipeline.canonicalize import canonicalize as run
+    from rebasin_hub.pipeline.locate import locate, output_beside
     from rebasin_hub.pipeline.matching import Matching
+    from rebasin_hub.pipeline.registry import reference_for
     from rebasin_hub.report import progress_bar, show
 
+    if reference is not None and no_reference:
+        raise typer.BadParameter("--reference and --no-reference exclude one another")
+    choice, output = choice_of(spec, size), output or output_beside(model)
+    path, *target = locate([model, *([reference] if reference else [])], choice)
     with progress_bar(quiet=dry_run) as progress:
         result = run(
-            model,
+            path,
             output,
-            reference=reference,
-            choice=choice_of(spec, size),
+            reference=target[0] if target else None,
+            reference_for=None if no_reference else reference_for,
+            choice=choice,
             matching=Matching(method, device, seed, restarts),
             permutations=permutations,
             force=force,
@@ -136,15 +150,18 @@ def align(
     json: Json = False,
 ) -> None:
     """Find the permutations that bring MODEL to REFERENCE, and write them to a small file."""
+    from rebasin_hub.pipeline.locate import locate
     from rebasin_hub.pipeline.matching import Matching, align_models
     from rebasin_hub.report import progress_bar, show
 
+    choice = choice_of(spec, size)
+    path, target = locate([model, reference], choice)
     with progress_bar() as progress:
         result = align_models(
-            model,
-            reference,
+            path,
+            target,
             output,
-            choice=choice_of(spec, size),
+            choice=choice,
             matching=Matching(method, device, seed, restarts),
             force=force,
             progress=progress,
@@ -178,16 +195,19 @@ def apply(
 ) -> None:
     """Renumber MODEL by a permutation file."""
     from rebasin_hub.pipeline.apply import apply_file
+    from rebasin_hub.pipeline.locate import locate
     from rebasin_hub.report import progress_bar, show
 
+    choice = choice_of(spec, size)
+    (path,) = locate([model], choice)
     with progress_bar(quiet=dry_run) as progress:
         result = apply_file(
             permutations,
-            model,
+            path,
             output,
             invert=invert,
             other_model=other_model,
-            choice=choice_of(spec, size),
+            choice=choice,
             force=force,
             dry_run=dry_run,
             progress=progress,
@@ -236,14 +256,16 @@ def verify(
     Exit code 0 if they are the same model, 1 if not.
     """
     from rebasin_hub.pipeline.compare import verify as run
+    from rebasin_hub.pipeline.locate import locate
     from rebasin_hub.pipeline.matching import Matching
     from rebasin_hub.report import progress_bar, show
 
+    choice = choice_of(spec, size)
+    paths = locate([a, b], choice)
     with progress_bar() as progress:
         result = run(
-            a,
-            b,
-            choice=choice_of(spec, size),
+            *paths,
+            choice=choice,
             matching=Matching(method, device, seed, restarts),
             progress=progress,
         )
@@ -260,12 +282,13 @@ def digest(
 ) -> None:
     """Print the canonical digest of checkpoints: equal for renumbered copies of one model."""
     from rebasin_hub.pipeline.inspect import digests
+    from rebasin_hub.pipeline.locate import locate
     from rebasin_hub.report import progress_bar, show
 
-    found = []
-    for path in models:
+    found, choice = [], choice_of(spec, size)
+    for path in locate(models, choice, alike=False):
         with progress_bar() as progress:
-            found.append(digests(path, choice=choice_of(spec, size), progress=progress))
+            found.append(digests(path, choice=choice, progress=progress))
         if not json:
             show(found[-1])
     if json:
@@ -282,9 +305,11 @@ def inspect(
 ) -> None:
     """Show what a checkpoint or a permutation file holds, from its header alone."""
     from rebasin_hub.pipeline.inspect import inspect_file
+    from rebasin_hub.pipeline.locate import headers
     from rebasin_hub.report import show
 
-    show(inspect_file(file, choice=choice_of(spec, size)), json=json, tensors=tensors)
+    with headers(file) as path:
+        show(inspect_file(path, choice=choice_of(spec, size)), json=json, tensors=tensors)
 
 
 @app.command(epilog="Example: `rebasin-hub demo -o demo`")

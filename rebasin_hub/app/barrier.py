@@ -98,6 +98,7 @@ def barrier(
     """
     from rebasin_hub.barrier import POINTS
     from rebasin_hub.pipeline.barrier import Request, measure_barrier
+    from rebasin_hub.pipeline.locate import locate
     from rebasin_hub.pipeline.matching import Matching
     from rebasin_hub.record import Record
     from rebasin_hub.report import progress_bar, save_report, show
@@ -108,11 +109,12 @@ def barrier(
             f"{len(models)} models were given; "
             + ("--plane takes three" if plane else "a line takes two, a plane --plane and three")
         )
+    choice = choice_of(spec, size)
     request = Request(
-        models=tuple(models),
+        models=tuple(locate(models, choice)),
         task=task,
         options=task_options(data, limit, batch, settings, seed),
-        choice=choice_of(spec, size),
+        choice=choice,
         matching=Matching(align_method, device, seed, restarts),
         permutations=permutations,
         align=not no_align,

@@ -99,6 +99,7 @@ def merge(
 
     A recipe has mergekit's keys where they mean the same (docs/merging.md).
     """
+    from rebasin_hub.pipeline.locate import locate
     from rebasin_hub.pipeline.matching import Matching
     from rebasin_hub.pipeline.merging import Measured, Recipe
     from rebasin_hub.pipeline.merging import merge as run
@@ -123,7 +124,7 @@ def merge(
         )
     with progress_bar(quiet=dry_run) as progress:
         result = run(
-            paths,
+            locate(paths, choice),
             output,
             recipe,
             choice=choice,

@@ -38,7 +38,8 @@ __all__ = [
 ModelPath = Annotated[
     Path,
     typer.Argument(
-        help="A .safetensors, .pt, .pth, .bin or .ckpt file, or a Hugging Face directory.",
+        help="A .safetensors, .pt, .pth, .bin or .ckpt file, a Hugging Face directory, "
+        "org/name[@revision] on the Hub, or registry:name[@alias].",
         metavar="MODEL",
     ),
 ]

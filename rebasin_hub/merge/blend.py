@@ -32,9 +32,10 @@ def combine(
         dtype: the stored type of the result (a key of `DTYPES`); the first array's by default.
 
     Products and sums are computed in float64, and the result is rounded to the stored type once.
-    Complex arrays are merged as vectors of real and imaginary parts. Integers and booleans are no numbers to average: the first model's are kept.
-    Values that are too large for the stored type become infinite (see `overflowed`). Beside the
-    arrays and the result, a few stretches are in memory.
+    Complex arrays are merged as vectors of real and imaginary parts. Integers and booleans are no
+    numbers to average: the first model's are kept. Values that are too large for the stored type
+    become infinite (see `overflowed`). Beside the arrays and the result, a few stretches are in
+    memory.
 
     Raises:
         InputError: the method is unknown or does not take this many models, or the result is

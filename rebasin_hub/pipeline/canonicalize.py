@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+from rebasin_hub.bind import Binding
 from rebasin_hub.formats import check_output
 from rebasin_hub.pipeline.matching import WEIGHT_MATCHING, Matching
 from rebasin_hub.pipeline.models import AUTOMATIC, Choice, Model, open_like, open_model
@@ -27,6 +29,7 @@ def canonicalize(
     output: Path | None = None,
     *,
     reference: Path | None = None,
+    reference_for: Callable[[Binding], Path | None] | None = None,
     choice: Choice = AUTOMATIC,
     matching: Matching = WEIGHT_MATCHING,
     permutations: Path | None = None,
@@ -40,6 +43,7 @@ def canonicalize(
         path: the checkpoint.
         output: where to write; `NAME.canonical…` beside the input by default.
         reference: the checkpoint whose numbering is taken over.
+        reference_for: finds one for the architecture, where none is given.
         choice: the spec; found by itself by default.
         matching: how to align to the reference.
         permutations: where to write the permutation file as well.
@@ -56,6 +60,8 @@ def canonicalize(
     matching.check()
     output = output or default_output(path)
     with open_model(path, choice) as model:
+        if reference is None and reference_for is not None:
+            reference = reference_for(model.binding)
         steps = plan_rebase(model, reference, output)
         if reference is None:
             check_output(model.checkpoint, output, force=force)

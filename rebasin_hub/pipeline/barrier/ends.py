@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rebasin_hub.align import Alignment, align
 from rebasin_hub.align.matches import match_cosines
+from rebasin_hub.hub.reference import name_of
 from rebasin_hub.permfile import PermutationFile
 from rebasin_hub.permute import Element
 from rebasin_hub.pipeline.apply import check_source, check_spec
@@ -63,7 +64,7 @@ class Ends:
     def records(self) -> dict[Letter, ModelRecord]:
         """The models as a record names them."""
         return {
-            letter: ModelRecord(name=_name(model.checkpoint.path), digest=digest)
+            letter: ModelRecord(name=name_of(model.checkpoint.path), digest=digest)
             for letter, model, digest in zip(LETTERS, self.models, self.digests, strict=False)
         }
 
@@ -154,10 +155,6 @@ def open_ends(request: Request, progress: Progress | None, *, read: bool) -> Ite
             if read
         )
         yield Ends(models, digests)
-
-
-def _name(path: Path) -> str:
-    return path.name or path.resolve().name
 
 
 def _record(model: Model, found: Alignment, file: PermutationFile) -> AlignmentRecord:
