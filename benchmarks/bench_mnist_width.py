@@ -20,7 +20,7 @@ from data import data
 from training import Classifier, Recipe, Trained
 
 WIDTHS = (16, 64, 256, 512)
-SEEDS = (0, 1, 2)
+SEEDS = (3, 4, 5)  # the recipe was chosen by the barriers between seeds 0, 1 and 2
 RECIPE = Recipe(epochs=20, batch=32)
 REFERENCE = {16: (3.12, 0.91), 64: (1.87, 0.058), 256: (1.14, 0.0), 512: (0.66, 0.0)}
 

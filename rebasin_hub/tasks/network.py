@@ -106,7 +106,8 @@ class TorchNetwork(Network):
         batch: samples of one forward pass.
         logits: takes the logits, (samples, …, classes), out of what the module returns.
         loss: where the loss is not the cross-entropy of logits; then there is no temperature.
-        together: states scored at once; by default one on a CPU and a whole line on a GPU.
+        together: states scored at once; by default one on a CPU, and on a GPU a whole line as far
+            as memory allows.
 
     """
 
@@ -133,7 +134,7 @@ class TorchNetwork(Network):
         self.logits = logits or logits_of
         self.loss = loss
         self.calibrates = loss is None
-        self.together = together or (STATES_ON_CUDA if self.device.type == "cuda" else 1)
+        self.together = together or _together(self.module, self.device)
 
     def state(self, read: Read) -> dict[str, Tensor]:
         """Read the weights of a model onto the device; see `Network.state`."""
@@ -272,6 +273,18 @@ def torch_device(device: str) -> torch.device:
 
     """
     return torch.device(select(device).device or "cpu")
+
+
+def _together(module: nn.Module, device: torch.device) -> int:
+    """Return how many states are scored at once: as many as fill a GPU, and a quarter of its room.
+
+    On a CPU one at a time is as fast, but for the smallest networks.
+    """
+    if device.type != "cuda":
+        return 1
+    free, _ = torch.cuda.mem_get_info(device)
+    state = sum(x.numel() * x.element_size() for x in module.state_dict().values())
+    return max(1, min(STATES_ON_CUDA, free // 4 // max(1, state)))
 
 
 def _described(device: torch.device) -> str:
