@@ -283,8 +283,8 @@ def _together(module: nn.Module, device: torch.device) -> int:
     if device.type != "cuda":
         return 1
     free, _ = torch.cuda.mem_get_info(device)
-    state = sum(x.numel() * x.element_size() for x in module.state_dict().values())
-    return max(1, min(STATES_ON_CUDA, free // 4 // max(1, state)))
+    state = sum(int(x.nbytes) for x in module.state_dict().values())
+    return max(1, min(STATES_ON_CUDA, int(free) // 4 // max(1, state)))
 
 
 def _described(device: torch.device) -> str:
