@@ -17,6 +17,15 @@ import typer
 from rebasin_hub import __version__
 from rebasin_hub.app.barrier import EXAMPLE as BARRIER_EXAMPLE
 from rebasin_hub.app.barrier import barrier, tasks
+from rebasin_hub.app.hub import (
+    CARD_EXAMPLE,
+    PULL_EXAMPLE,
+    PUSH_EXAMPLE,
+    card,
+    hub_app,
+    pull,
+    push,
+)
 from rebasin_hub.app.merging import EXAMPLE as MERGE_EXAMPLE
 from rebasin_hub.app.merging import merge
 from rebasin_hub.app.options import (
@@ -52,6 +61,7 @@ app = typer.Typer(
 )
 app.add_typer(spec_app, name="spec")
 app.add_typer(registry_app, name="registry")
+app.add_typer(hub_app, name="hub")
 
 
 def _version(wanted: bool) -> None:
@@ -237,6 +247,9 @@ def compose(
 app.command(epilog=MERGE_EXAMPLE)(merge)
 app.command(epilog=BARRIER_EXAMPLE)(barrier)
 app.command(epilog="Example: `rebasin-hub tasks`")(tasks)
+app.command(epilog=PUSH_EXAMPLE)(push)
+app.command(epilog=PULL_EXAMPLE)(pull)
+app.command(epilog=CARD_EXAMPLE)(card)
 
 
 @app.command(epilog="Example: `rebasin-hub verify model.safetensors model.canonical.safetensors`")
@@ -304,12 +317,15 @@ def inspect(
     json: Json = False,
 ) -> None:
     """Show what a checkpoint or a permutation file holds, from its header alone."""
+    from dataclasses import replace
+
     from rebasin_hub.pipeline.inspect import inspect_file
     from rebasin_hub.pipeline.locate import headers
     from rebasin_hub.report import show
 
     with headers(file) as path:
-        show(inspect_file(path, choice=choice_of(spec, size)), json=json, tensors=tensors)
+        seen = replace(inspect_file(path, choice=choice_of(spec, size)), path=file)
+    show(seen, json=json, tensors=tensors)
 
 
 @app.command(epilog="Example: `rebasin-hub demo -o demo`")

@@ -20,13 +20,13 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
 from rebasin_hub.errors import OutputError, ProofError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 __all__ = ["NewFile", "explained", "new_directory", "new_file", "refuse_existing"]
 
@@ -193,7 +193,7 @@ def new_directory(out: Path, *, force: bool = False) -> Iterator[Path]:
         yield temporary
         with explained(out):
             for folder, _, _ in os.walk(temporary, topdown=False):
-                sync_directory(temporary.joinpath(folder))
+                sync_directory(Path(folder))
             refuse_existing(out, force=force)
             _take_place(temporary, out)
             sync_directory(out.parent)

@@ -256,3 +256,12 @@ def test_ctrl_c_and_a_full_disk_leave_nothing(layout, how, code, request, tmp_pa
     assert (done.returncode, done.stderr) == (code, "")
     assert ("cannot be written: a file this large" in done.stdout) == (how == "limit")
     assert left_in(tmp_path) == before
+
+
+def test_a_directory_may_be_named_from_where_one_stands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    with new_directory(Path("models") / "new") as folder:
+        (folder / "part").mkdir()
+        (folder / "part" / "file").write_text("text")
+    assert (tmp_path / "models" / "new" / "part" / "file").read_text() == "text"

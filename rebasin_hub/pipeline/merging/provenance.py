@@ -12,6 +12,7 @@ from rebasin_hub.align import Alignment
 from rebasin_hub.align.many import Joint
 from rebasin_hub.digest import digest_of, tensor_digest
 from rebasin_hub.formats.attachment import Attachment
+from rebasin_hub.hub.reference import name_of
 from rebasin_hub.pipeline.matching import Matching
 from rebasin_hub.pipeline.merging.plan import MergePlan
 from rebasin_hub.pipeline.merging.recipe import Recipe
@@ -87,7 +88,7 @@ def _text(facts: Facts, models: Sequence[Digesting], digests: Sequence[str], res
         "method": plan.method,
         "dtype": recipe.dtype,
         "models": [
-            {"name": model.model.checkpoint.path.resolve().name, "digest": digest}
+            {"name": name_of(model.model.checkpoint.path), "digest": digest}
             for model, digest in zip(models, digests, strict=True)
         ],
         "weights": _weights(plan),
