@@ -25,6 +25,7 @@ def measured(
     device: str = "cpu",
     treatments: Sequence[Treatment] | None = None,
     limit: int | None = None,
+    samples: int = 5000,
     settings: Mapping[str, object] | None = None,
 ) -> Record:
     """Measure the line from A to B on the test split, as `rebasin-hub barrier A B` does."""
@@ -33,6 +34,7 @@ def measured(
         task=task,
         options=Options(data=data, limit=limit, settings=settings),
         matching=Matching(method, device),
+        samples=samples,
         treatments=None if treatments is None else tuple(treatments),
     )
     record = measure_barrier(request, command=f"rebasin-hub barrier {a.name} {b.name}")

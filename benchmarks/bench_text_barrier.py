@@ -1,8 +1,8 @@
 """Perplexity on the line between two small GPT-2 from different seeds: alignment lowers its peak.
 
 Both have four layers of 128 dimensions and contexts of 128 tokens, and the same tokenizer; they
-are trained on the King James Bible in a few minutes of one core each, and measured on the parts
-of it that neither has seen.
+are trained on the King James Bible in a few minutes of one core each, and measured on 250
+windows of the parts of it that neither has seen.
 
     python benchmarks/bench_text_barrier.py [--device cuda]
 """
@@ -19,6 +19,8 @@ from data import data
 from training import LanguageModel
 
 SEEDS = (0, 1)
+WINDOWS = 250
+"""Of 128 tokens, drawn from the test part."""
 SHAPE = {"n_layer": 4, "n_embd": 128, "n_head": 4, "n_positions": 128}
 
 
@@ -36,7 +38,9 @@ def main() -> None:
         torch.set_num_threads(1)  # the order of sums, and with it the weights, depends on it
     trained = [language_model(seed).trained(device) for seed in SEEDS]
     a, b = (one.path for one in trained)
-    line = measured(a, b, "text", data("kjv") / "test.txt", device=device)
+    line = measured(
+        a, b, "text", data("kjv") / "test.txt", device=device, limit=WINDOWS, samples=WINDOWS
+    )
     curves = {
         numbering: [
             None if loss is None else round(math.exp(loss), 3)
@@ -51,7 +55,12 @@ def main() -> None:
         "text_barrier",
         str(__doc__).splitlines()[0],
         {
-            "settings": {**vars(language_model(0)), "seed": list(SEEDS), "device": device},
+            "settings": {
+                **vars(language_model(0)),
+                "seed": list(SEEDS),
+                "windows": WINDOWS,
+                "device": device,
+            },
             "training": [{"test": t.log["test"], "seconds": t.log["seconds"]} for t in trained],
             "lambdas": line.lambdas,
             "perplexity": curves,

@@ -201,11 +201,16 @@ def _removed_table(record: Record) -> Html:
         tag(
             "tr",
             tag("th", f"{item.treatment}, {item.split}", scope="row"),
-            tag("td", _bracketed(percent_figure(item.share))),
+            tag("td", _share(item.share)),
         )
         for item in record.removed
     ]
     return _table("Share of the naive loss barrier that is gone", ("", "removed"), rows)
+
+
+def _share(share: Figure) -> Html | str:
+    """Write how much is gone; where the naive line has no barrier, there was nothing to remove."""
+    return "no barrier" if share.value is None else _bracketed(percent_figure(share))
 
 
 def _table(caption: str, head: Sequence[str], rows: Sequence[Html]) -> Html:
