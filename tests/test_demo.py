@@ -42,17 +42,30 @@ def test_a_picture_is_a_png(tmp_path):
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
 
 
+def column(record, numbering):
+    return next(
+        c
+        for c in record.curves
+        if (c.numbering, c.treatment, c.split) == (numbering, "as is", "test")
+    )
+
+
 def test_the_demo_removes_a_barrier_and_leaves_its_files(tmp_path, capsys):
     pytest.importorskip("torch")
     pytest.importorskip("sklearn")
     from rebasin_hub.demo import run_demo
     from rebasin_hub.demo.run import FILES
 
-    naive, aligned = run_demo(tmp_path)
+    record = run_demo(tmp_path)
     out = capsys.readouterr().out
-    assert naive.entezari > 0.3
-    assert aligned.entezari < 0.05
-    assert f"Alignment removed {100 * removed(naive, aligned):.0f} % of the barrier." in out
+    naive, aligned = (
+        column(record, numbering).entezari.loss.value for numbering in ("naive", "aligned")
+    )
+    assert naive > 0.3
+    assert aligned < 0.05
+    assert f"Alignment removed {100 * (1 - aligned / naive):.0f} % of the loss barrier" in out
+    assert "rebasin-hub barrier" in out
+    assert {"rebasin.json", "report.html"} <= {p.name for p in (tmp_path / "barrier").iterdir()}
     assert "$ rebasin-hub canonicalize" in out
     assert {p.name for p in tmp_path.iterdir()} == set(FILES)
     with pytest.raises(OutputError, match="of an earlier run"):
