@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
 from rebasin_hub.align import Alignment
 from rebasin_hub.pipeline.compare import Comparison
+from rebasin_hub.pipeline.hub import Audit
 from rebasin_hub.prove import Proof
+from rebasin_hub.registry.results import Verified, Version
 from rebasin_hub.tasks.find import TaskKind
 
 if TYPE_CHECKING:
@@ -19,13 +21,19 @@ if TYPE_CHECKING:
 
 __all__ = ["to_json"]
 
+DERIVED: Mapping[type, Sequence[str]] = {
+    Audit: ("holds",),
+    Comparison: ("same",),
+    Verified: ("sound",),
+    Version: ("reference",),
+}
+"""Properties that programs want to see beside the fields."""
+
 
 def to_json(value: object) -> object:  # noqa: PLR0911 - one for each kind of value
     """Turn a result into plain JSON values; numbers that are not finite become null."""
     if isinstance(value, Alignment):
         return _alignment(value)
-    if isinstance(value, Comparison):
-        return {**_fields(value), "same": value.same}
     if isinstance(value, Proof):
         return value.as_json()
     if isinstance(value, TaskKind):
@@ -33,7 +41,8 @@ def to_json(value: object) -> object:  # noqa: PLR0911 - one for each kind of va
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _fields(value)
+        derived = {name: getattr(value, name) for name in DERIVED.get(type(value), ())}
+        return {**_fields(value), **derived}
     match value:
         case Mapping():
             return {str(key): to_json(item) for key, item in value.items()}

@@ -11,14 +11,11 @@ os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 import pytest
-import typer
 from huggingface_hub import constants
 from huggingface_hub.utils import close_session
 from server import LocalHub
 
-import rebasin_hub.report.hub  # noqa: F401 - teaches `show` its results
-from rebasin_hub.app.hub import card, hub_app, pull, push
-from rebasin_hub.errors import RebasinError
+from rebasin_hub.app import main
 
 TOKEN = "hf_good"
 
@@ -100,11 +97,7 @@ class Done:
 
 @pytest.fixture
 def run(machine, monkeypatch, capsys, tmp_path):
-    """Run one of the commands, and return its exit code and what it printed."""
-    app = typer.Typer(pretty_exceptions_enable=False)
-    for command in (push, pull, card):
-        app.command()(command)
-    app.add_typer(hub_app, name="hub")
+    """Run the program, and return its exit code and what it printed."""
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
@@ -112,14 +105,9 @@ def run(machine, monkeypatch, capsys, tmp_path):
     def call(*arguments, code=0):
         capsys.readouterr()
         monkeypatch.setattr(sys, "argv", ["rebasin-hub", *map(str, arguments)])
-        try:
-            app()
-        except SystemExit as stop:
-            found = stop.code or 0
-        except RebasinError as error:
-            sys.stderr.write(f"error: {error}\n")
-            found = 1
-        done = Done(found, *capsys.readouterr())
+        with pytest.raises(SystemExit) as stop:
+            main()
+        done = Done(stop.value.code or 0, *capsys.readouterr())
         assert done.code == code, done
         return done
 
