@@ -43,11 +43,11 @@ format: $(INSTALLED) ## rewrite the sources in the house format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(CHECKPOINTS) ## run every benchmark; results go to benchmarks/results
+bench: $(CHECKPOINTS) ## run every benchmark, training what they measure (an hour or two)
 	set -e; for script in benchmarks/bench_*.py; do $(BIN)/python "$$script"; done
 
 clean: ## remove .venv, caches and build outputs
-	rm -rf .venv build dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv build dist demo benchmarks/.cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The constraint keeps torch a CPU build; dependencies are installed anew when they change.
