@@ -32,7 +32,7 @@ def classifier(width: int, seed: int) -> Classifier:
     )
 
 
-def pairs(width: int, trained: list[Trained], device: str) -> list[dict[str, object]]:
+def pairs(width: int, trained: dict[int, Trained], device: str) -> list[dict[str, object]]:
     """Measure every pair of one width."""
     found: list[dict[str, object]] = []
     for i, j in itertools.combinations(SEEDS, 2):
@@ -71,10 +71,10 @@ def main() -> None:
     repeats: list[dict[str, object]] = []
     summary, training = {}, []
     for width in WIDTHS:
-        trained = [classifier(width, seed).trained(device) for seed in SEEDS]
+        trained = {seed: classifier(width, seed).trained(device) for seed in SEEDS}
         training += [
             {"width": width, "seed": seed, "test": t.log["test"], "seconds": t.log["seconds"]}
-            for seed, t in zip(SEEDS, trained, strict=True)
+            for seed, t in trained.items()
         ]
         of_width = pairs(width, trained, device)
         repeats += of_width
