@@ -115,6 +115,9 @@ def add(
     json: Json = False,
 ) -> None:
     """Register a checkpoint as the next version of a model, in place unless told otherwise."""
+    from dataclasses import replace
+
+    from rebasin_hub.pipeline.locate import locate
     from rebasin_hub.pipeline.matching import Matching
     from rebasin_hub.pipeline.registry import Adding
     from rebasin_hub.pipeline.registry import add as run
@@ -133,11 +136,14 @@ def add(
         tags={key: value or "" for key, value in _tags(tag).items()},
         artefacts=artefact or (),
     )
+    (path,) = locate([model], alike=False)
+    if path != model and source is None:
+        adding = replace(adding, source=str(model))
     aliases = [check_alias(one) for one in alias or ()]
     with _open(registry) as opened, progress_bar() as progress:
         added = run(
             opened,
-            model,
+            path,
             name,
             adding,
             choice=choice_of(spec, size),
@@ -367,11 +373,13 @@ def which(
 
     Exit code 0 if it is one, 1 if not.
     """
+    from rebasin_hub.pipeline.locate import locate
     from rebasin_hub.pipeline.registry import which as run
     from rebasin_hub.report import progress_bar, show
 
+    (path,) = locate([model], alike=False)
     with _open(registry) as opened, progress_bar() as progress:
-        found = run(opened, model, choice=choice_of(spec, size), progress=progress)
+        found = run(opened, path, choice=choice_of(spec, size), progress=progress)
     show(found, json=json)
     raise typer.Exit(0 if found.matches else 1)
 

@@ -104,11 +104,14 @@ def prove(
 @spec_app.command("detect", epilog="Example: `rebasin-hub spec detect model.safetensors`")
 def detect(model: ModelPath, size: Sizes = None, json: Json = False) -> None:
     """Find the spec that describes a checkpoint, from its header alone."""
+    from rebasin_hub.pipeline.locate import headers
     from rebasin_hub.pipeline.models import Choice
     from rebasin_hub.pipeline.specs import detected
     from rebasin_hub.report import show
 
-    show(detected(model, Choice(None, sizes_of(size))), json=json)
+    with headers(model) as path:
+        found = detected(path, Choice(None, sizes_of(size)))
+    show(found, json=json)
 
 
 @spec_app.command("schema", epilog="Example: `rebasin-hub spec schema > schema.json`")

@@ -52,6 +52,10 @@ def test_every_command_takes_a_name_on_the_hub(hub, machine, run, start):
     digest = run("digest", "a.safetensors").out.split()[0]
     assert run("digest", "ada/mlp").out.split()[0] == digest
     assert run("digest", "hf://ada/mlp@main/model.safetensors").out.split()[0] == digest
+    run("registry", "add", "ada/mlp", "team/mlp", "--store")
+    shown = json.loads(run("registry", "which", "ada/mlp", "--json").out)
+    assert shown["matches"][0]["version"]["source"] == "ada/mlp"
+    assert json.loads(run("spec", "detect", "ada/mlp", "--json").out)["spec"] == "mlp"
     run("canonicalize", "ada/mlp")
     assert run("digest", "mlp.canonical").out.split()[0] == digest
     run("align", "b.safetensors", "ada/mlp", "-o", "p2.safetensors")
