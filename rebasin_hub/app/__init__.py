@@ -26,6 +26,7 @@ from rebasin_hub.app.hub import (
     pull,
     push,
 )
+from rebasin_hub.app.lazy import lazy_registry
 from rebasin_hub.app.merging import EXAMPLE as MERGE_EXAMPLE
 from rebasin_hub.app.merging import merge
 from rebasin_hub.app.options import (
@@ -42,7 +43,6 @@ from rebasin_hub.app.options import (
     SpecOption,
     choice_of,
 )
-from rebasin_hub.app.registry import registry_app
 from rebasin_hub.app.specs import spec_app
 from rebasin_hub.errors import RebasinError
 
@@ -60,7 +60,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(spec_app, name="spec")
-app.add_typer(registry_app, name="registry")
+app.add_typer(lazy_registry, name="registry")
 app.add_typer(hub_app, name="hub")
 
 

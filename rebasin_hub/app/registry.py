@@ -26,14 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["registry_app"]
 
-registry_app = typer.Typer(
-    help=(
-        "A registry of models on this machine: immutable numbered versions, movable aliases, "
-        "lineage, and `which FILE`. A version is named NAME (the newest), NAME@ALIAS or NAME:3."
-    ),
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-)
+registry_app = typer.Typer(rich_markup_mode="markdown")
+"""Its help stands where it is built from, in `lazy`."""
 
 Place = Annotated[
     Path | None,
