@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["save_curves", "save_record", "terminal_curves"]
+__all__ = ["save_record", "terminal_curves"]
 
 MARKS = "●○▲△"
 COLOURS: Mapping[Numbering, str] = {"naive": "#b5420a", "aligned": "#0b57a4"}
@@ -55,27 +55,6 @@ def terminal_curves(curves: Mapping[str, Curve], *, width: int = 64, height: int
     axis = f"{'':8} └{'─' * width}\n{'loss':>8}  λ = 0, model A{'λ = 1, model B':>{width - 14}}"
     legend = "   ".join(f"{mark} {name}" for mark, name in zip(MARKS, curves, strict=False))
     return "\n".join([*lines, axis, f"{'':10}{legend}"])
-
-
-def save_curves(curves: Mapping[str, Curve], path: Path, *, title: str) -> None:
-    """Write loss curves over λ as a PNG.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as problem:
-        raise MissingExtraError("drawing a picture", "plot") from problem
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.add_subplot()
-    for name, curve in curves.items():
-        axes.plot(curve.lambdas, curve.losses, marker="o", markersize=3, label=name)
-    axes.set(xlabel="λ (0: model A, 1: model B)", ylabel="loss", title=title)
-    axes.set_ylim(bottom=0)
-    axes.legend()
-    figure.savefig(path, dpi=150)
 
 
 def save_record(record: Record, path: Path, *, force: bool = False) -> None:

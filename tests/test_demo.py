@@ -2,9 +2,9 @@
 
 import pytest
 
-from rebasin_hub.barrier import Curve, grid, removed
+from rebasin_hub.barrier import Curve, grid
 from rebasin_hub.errors import OutputError
-from rebasin_hub.plot import save_curves, terminal_curves
+from rebasin_hub.plot import terminal_curves
 
 
 def curve(losses):
@@ -23,23 +23,11 @@ def test_barriers_follow_their_definitions():
     assert len(grid()) == 25
 
 
-def test_the_share_removed_needs_a_barrier():
-    hill, lower, flat = curve([0, 2, 0]), curve([0, 0.5, 0]), curve([1, 1, 1])
-    assert removed(hill, lower) == 0.75
-    assert removed(flat, lower) is None
-
-
 def test_curves_are_drawn_where_they_are():
     lines = terminal_curves({"naive": curve([0, 3, 0])}, width=41, height=4).splitlines()
     assert lines[0] == "   3.000 ┤" + " " * 20 + "●"
     assert lines[3] == "   0.000 ┤●" + " " * 39 + "●"
     assert "● naive" in lines[-1]
-
-
-def test_a_picture_is_a_png(tmp_path):
-    pytest.importorskip("matplotlib")
-    save_curves({"naive": curve([0, 3, 0])}, tmp_path / "c.png", title="t")
-    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
 
 
 def column(record, numbering):

@@ -1,7 +1,7 @@
 """Loss barriers: how much the loss rises on the straight line between two models."""
 
 from rebasin_hub.barrier.bootstrap import DRAWS, Interval, Resampled, resampled
-from rebasin_hub.barrier.curve import POINTS, Curve, entezari, frankle, grid, removed
+from rebasin_hub.barrier.curve import POINTS, Curve, entezari, frankle, grid
 from rebasin_hub.barrier.scores import TEMPERATURES, Scores, joined
 from rebasin_hub.barrier.temperature import calibrated
 
@@ -18,6 +18,5 @@ __all__ = [
     "frankle",
     "grid",
     "joined",
-    "removed",
     "resampled",
 ]

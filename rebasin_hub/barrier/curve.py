@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["POINTS", "Curve", "entezari", "frankle", "grid", "removed"]
+__all__ = ["POINTS", "Curve", "entezari", "frankle", "grid"]
 
 Floats = NDArray[np.float64]
 
@@ -69,8 +69,3 @@ class Curve:
     def midpoint(self) -> float:
         """The loss of the mean of the two models."""
         return float(np.interp(0.5, self.lambdas, self.losses))
-
-
-def removed(naive: Curve, aligned: Curve) -> float | None:
-    """Return the share of the naive barrier that is gone after alignment; None without one."""
-    return 1 - aligned.entezari / naive.entezari if naive.entezari > 0 else None

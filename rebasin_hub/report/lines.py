@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from rebasin_hub.report.figures import plain
 
-__all__ = ["cell", "count", "line", "listed", "notes", "size", "some", "table_of", "write"]
+__all__ = ["cell", "count", "line", "listed", "notes", "size", "some", "write"]
 
 WIDTH = 13
 """Of the column of keys."""
@@ -32,15 +31,6 @@ def notes(console: Console, told: Iterable[str], *, width: int = WIDTH) -> None:
     for note in dict.fromkeys(told):
         console.print(f"[yellow]{'note':<{width}}[/yellow]", end="")
         write(console, note)
-
-
-def table_of(*columns: str, left: int = 1) -> Table:
-    """Return an empty table without lines, of which the first `left` columns hold text."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for number, column in enumerate(columns):
-        justify, overflow = ("left", "fold") if number < left else ("right", "ellipsis")
-        table.add_column(column, justify=justify, overflow=overflow)  # type: ignore[arg-type]
-    return table
 
 
 def cell(text: str) -> Text:

@@ -17,7 +17,6 @@ from rebasin_hub.barrier import (
     frankle,
     grid,
     joined,
-    removed,
     resampled,
 )
 
@@ -45,11 +44,6 @@ def test_ends_of_equal_loss_make_the_definitions_one(curve):
 def test_a_barrier_ignores_what_is_linear_along_the_line(curve, offset, slope):
     shifted = curve + offset + slope * np.asarray(POINTS)
     assert entezari(POINTS, shifted) == pytest.approx(float(entezari(POINTS, curve)), abs=1e-9)
-
-
-def test_no_barrier_of_naive_models_leaves_nothing_to_remove():
-    flat = Curve(POINTS, (1.0,) * 5)
-    assert removed(flat, flat) is None
 
 
 # Bootstrap
