@@ -15,8 +15,9 @@ import argparse
 import torch
 from _measure import figures, measured
 from _record import record
-from data import data
-from training import Classifier, Recipe
+from data import cache, data
+
+from rebasin_hub.training import Classifier, Recipe
 
 SEEDS = (0, 1)
 QUICK = Recipe(epochs=8, optimizer="sgd", rate=0.2, one_cycle=True, augment=True)
@@ -40,16 +41,17 @@ def classifier(scale: str, width: int, seed: int) -> Classifier:
         f"cifar10-resnet{6 * depth + 2}" + (f"-x{width}" if width > 1 else ""),
         "CifarResNet",
         {"depth": depth, "width": width, "shortcut": "B"},
-        "cifar10",
-        "cifar10",
         recipe,
-        seed,
+        task="cifar10",
+        data=data("cifar10"),
+        seed=seed,
     )
 
 
 def run(scale: str, width: int, device: str) -> dict[str, object]:
     """Train two networks of one width, or take those of an earlier run, and measure their line."""
-    trained = [classifier(scale, width, seed).trained(device) for seed in SEEDS]
+    store = cache() / "checkpoints"
+    trained = [classifier(scale, width, seed).trained(store, device=device) for seed in SEEDS]
     a, b = (one.path for one in trained)
     limit = QUICK_LIMIT if scale == "quick" else None
     # The training split is there as well: statistics are measured on it, not on test images.

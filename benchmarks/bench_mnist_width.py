@@ -16,8 +16,9 @@ import statistics
 import torch
 from _measure import column, figures, measured
 from _record import record
-from data import data
-from training import Classifier, Recipe, Trained
+from data import cache, data
+
+from rebasin_hub.training import Classifier, Recipe, Trained
 
 WIDTHS = (16, 64, 256, 512)
 SEEDS = (3, 4, 5)  # the recipe was chosen by the barriers between seeds 0, 1 and 2
@@ -28,7 +29,13 @@ REFERENCE = {16: (3.12, 0.91), 64: (1.87, 0.058), 256: (1.14, 0.0), 512: (0.66, 
 def classifier(width: int, seed: int) -> Classifier:
     widths = [784, width, width, width, 10]
     return Classifier(
-        f"mnist-w{width}", "MLP", {"widths": widths}, "mnist-5000", "mnist", RECIPE, seed
+        f"mnist-w{width}",
+        "MLP",
+        {"widths": widths},
+        RECIPE,
+        task="mnist",
+        data=data("mnist-5000"),
+        seed=seed,
     )
 
 
@@ -71,7 +78,8 @@ def main() -> None:
     repeats: list[dict[str, object]] = []
     summary, training = {}, []
     for width in WIDTHS:
-        trained = {seed: classifier(width, seed).trained(device) for seed in SEEDS}
+        store = cache() / "checkpoints"
+        trained = {seed: classifier(width, seed).trained(store, device=device) for seed in SEEDS}
         training += [
             {"width": width, "seed": seed, "test": t.log["test"], "seconds": t.log["seconds"]}
             for seed, t in trained.items()

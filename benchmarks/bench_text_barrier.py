@@ -16,7 +16,7 @@ import torch
 from _measure import column, figures, measured
 from _record import record
 from data import data
-from training import LanguageModel
+from language import LanguageModel
 
 SEEDS = (0, 1)
 WINDOWS = 250

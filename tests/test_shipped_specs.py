@@ -92,7 +92,8 @@ def test_a_spec_is_proven(name) -> None:
 
 def broken_copy(name, key, pattern):
     """Return a spec with another pattern for one key, or without the key (None)."""
-    lines = SPECS[name].read_text(encoding="utf-8").splitlines()
+    text = SPECS[name].read_text(encoding="utf-8").partition("\nlayouts:")[0]
+    lines = text.splitlines()
     found = [
         number
         for number, line in enumerate(lines)
@@ -142,6 +143,10 @@ BROKEN = {
     "cifar: statistics": (
         *("resnet-cifar", "layer{stage}.{block}.bn1.running_{mean,var}"),
         *("_", "mid", 0),
+    ),
+    "cifar: LayerNorm": (
+        *("resnet-cifar-layernorm", "layer{stage}.{block}.ln2.{weight,bias}"),
+        *("_", "stream", 0),
     ),
     "padded: norm": (
         *("resnet-cifar-a", "layer2.{block}.bn2.{weight,bias}"),
@@ -374,6 +379,11 @@ FULL_SIZE = {
     "resnet20_b": (
         "resnet-cifar",
         lambda: zoo.CifarResNet(3, shortcut="B"),
+        {"stream": 3, "mid": 9},
+    ),
+    "resnet20_ln": (
+        "resnet-cifar-layernorm",
+        lambda: zoo.CifarResNet(3, shortcut="B", norm="layer"),
         {"stream": 3, "mid": 9},
     ),
 }

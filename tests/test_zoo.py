@@ -174,7 +174,7 @@ def test_option_b_projects_with_a_strided_convolution_and_a_norm() -> None:
 
 
 def test_layer_norm_variant_normalizes_the_channels_of_each_pixel() -> None:
-    norm = build("cifar-ln").get_submodule("bn1")
+    norm = build("cifar-ln").get_submodule("ln1")
     x = torch.randn(2, 16, 3, 4, dtype=torch.float64, generator=Generator().manual_seed(1))
     scaled = (x - x.mean(1, keepdim=True)) / (
         x.var(1, keepdim=True, correction=0) + norm.eps

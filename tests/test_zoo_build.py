@@ -75,6 +75,7 @@ NETWORKS = {
         IMAGE,
     ),
     "cifar-widened-stem": ("resnet-cifar", lambda: cifar(stem=3, shortcut="B"), IMAGE),
+    "cifar-ln": ("resnet-cifar-layernorm", lambda: cifar(shortcut="B", norm="layer"), IMAGE),
     "cifar-gray": ("resnet-cifar", lambda: cifar(channels=1, shortcut="B"), (3, 1, 32, 32)),
 }
 

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rebasin_hub.tasks.images.part import Part
+    from rebasin_hub.training.images import Images
 
 __all__ = ["EPOCHS", "WIDTHS", "Digits", "evaluate", "load_digits", "train"]
 
 WIDTHS = (64, 512, 512, 512, 10)
 EPOCHS = 30
-BATCH = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,36 +51,29 @@ def load_digits() -> Digits:
 
 def train(digits: Digits, seed: int) -> dict[str, Tensor]:
     """Train one network from a seed with Adam, and return its state dict."""
-    import torch
-    from torch.nn.functional import cross_entropy
-
+    from rebasin_hub.training import Recipe
+    from rebasin_hub.training.device import seeded
+    from rebasin_hub.training.fit import fit
     from rebasin_hub.zoo import MLP
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = MLP(WIDTHS)
-    shuffle = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
-    images, labels = digits.train
-    for _ in range(EPOCHS):
-        for batch in torch.split(torch.randperm(len(labels), generator=shuffle), BATCH):
-            optimizer.zero_grad()
-            cross_entropy(network(images[batch]), labels[batch]).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+    network = seeded(lambda: MLP(WIDTHS), seed)
+    fit(network, _images(digits.train), Recipe(EPOCHS), seed=seed)
     return {name: value.detach() for name, value in network.state_dict().items()}
 
 
 def evaluate(weights: Mapping[str, Tensor], data: tuple[Tensor, Tensor]) -> tuple[float, float]:
     """Return mean cross-entropy (nats) and accuracy of a network on images and labels."""
-    import torch
-    from torch.nn.functional import cross_entropy
-
+    from rebasin_hub.training.fit import evaluate as measure
     from rebasin_hub.zoo import MLP
 
     network = MLP(WIDTHS)
     network.load_state_dict(dict(weights))
-    images, labels = data
-    with torch.inference_mode():
-        logits = network(images)
-        accuracy = (logits.argmax(1) == labels).double().mean().item()
-        return cross_entropy(logits, labels).item(), accuracy
+    found = measure(network, _images(data))
+    return found["loss"], found["accuracy"]
+
+
+def _images(data: tuple[Tensor, Tensor]) -> Images:
+    from rebasin_hub.training.images import Images
+
+    rows, labels = data
+    return Images(rows, labels, white=1.0, flat=True)

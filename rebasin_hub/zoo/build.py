@@ -256,7 +256,9 @@ def _set_stem(network: ResNet, header: Header) -> None:
         network.register_module("maxpool", nn.Identity())
 
 
-def _resnet_cifar(binding: Binding, activation: Activation, *, padded: bool) -> Built:
+def _resnet_cifar(
+    binding: Binding, activation: Activation, *, padded: bool = False, layer_norm: bool = False
+) -> Built:
     del activation  # a ResNet's are ReLU
     header = binding.header
     depths = _depths(header)
@@ -267,6 +269,7 @@ def _resnet_cifar(binding: Binding, activation: Activation, *, padded: bool) -> 
         stem=stem,
         channels=channels,
         shortcut="A" if padded else "B",
+        norm="layer" if layer_norm else "batch",
         num_classes=header["linear.weight"].shape[0],
     )
     return network, {}
@@ -277,7 +280,8 @@ BUILDERS: Mapping[str, Builder] = {
     "vgg": _vgg,
     "resnet": partial(_resnet, block=BasicBlock),
     "resnet-bottleneck": partial(_resnet, block=Bottleneck),
-    "resnet-cifar": partial(_resnet_cifar, padded=False),
+    "resnet-cifar": _resnet_cifar,
     "resnet-cifar-a": partial(_resnet_cifar, padded=True),
+    "resnet-cifar-layernorm": partial(_resnet_cifar, layer_norm=True),
 }
 """By the names of the specs."""

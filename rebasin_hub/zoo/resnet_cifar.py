@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor, nn
@@ -10,7 +11,19 @@ from torch.nn import functional
 
 __all__ = ["CifarResNet"]
 
-Norm = Callable[[int], nn.Module]
+
+@dataclass(frozen=True)
+class _Norms:
+    """A kind of norm: what it is called, and what makes one for a number of channels."""
+
+    name: str
+    make: Callable[[int], nn.Module]
+
+    def add(self, module: nn.Module, number: int, channels: int) -> str:
+        """Add a norm to a module, and return its name."""
+        name = f"{self.name}{number}"
+        module.add_module(name, self.make(channels))
+        return name
 
 
 class CifarResNet(nn.Module):
@@ -24,8 +37,9 @@ class CifarResNet(nn.Module):
     - shortcut "A" skips every other pixel and pads zero channels on both sides; no parameters.
     - shortcut "B" projects, with `shortcut.0` (1x1 convolution) and `shortcut.1` (norm).
 
-    With norm "layer" each pixel's channels are normalized, as in Git Re-Basin's experiments; the
-    names stay `bn1.weight`, `bn1.bias`, without running statistics.
+    With norm "layer" each pixel's channels are normalized, as in Git Re-Basin's experiments, and
+    the norms are named `ln1`, `ln2` in the place of `bn1`, `bn2`, so that names tell them apart
+    from GroupNorm, whose symmetries are others.
 
     He et al., arXiv:1512.03385, section 4.2; Ainsworth et al., arXiv:2209.04836, section 5.
     """
@@ -43,24 +57,24 @@ class CifarResNet(nn.Module):
         num_classes: int = 10,
     ) -> None:
         super().__init__()
-        make_norm: Norm = nn.BatchNorm2d if norm == "batch" else _ChannelNorm
+        norms = _Norms("bn", nn.BatchNorm2d) if norm == "batch" else _Norms("ln", _ChannelNorm)
         inputs = stem or widths[0] * width
         self.conv1 = nn.Conv2d(channels, inputs, 3, padding=1, bias=False)
-        self.bn1 = make_norm(inputs)
+        self.norm1 = norms.add(self, 1, inputs)
         depths = [depth] * len(widths) if isinstance(depth, int) else depth
         self.stages = [f"layer{number}" for number in range(1, len(widths) + 1)]
         for stage, blocks, planes in zip(self.stages, depths, widths, strict=True):
             layers: list[nn.Module] = []
             for index in range(blocks):
                 stride = 2 if index == 0 and stage != "layer1" else 1
-                layers.append(_Block(inputs, planes * width, stride, shortcut, make_norm))
+                layers.append(_Block(inputs, planes * width, stride, shortcut, norms))
                 inputs = planes * width
             self.add_module(stage, nn.Sequential(*layers))
         self.linear = nn.Linear(inputs, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits."""
-        x = functional.relu(self.bn1(self.conv1(x)))
+        x = functional.relu(self.get_submodule(self.norm1)(self.conv1(x)))
         for stage in self.stages:
             x = self.get_submodule(stage)(x)
         logits: Tensor = self.linear(x.mean((2, 3)))
@@ -71,13 +85,13 @@ class _Block(nn.Module):
     """Two 3x3 convolutions, the first with the stride, beside a shortcut."""
 
     def __init__(
-        self, inputs: int, planes: int, stride: int, shortcut: Literal["A", "B"], norm: Norm
+        self, inputs: int, planes: int, stride: int, shortcut: Literal["A", "B"], norms: _Norms
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, planes, 3, stride, padding=1, bias=False)
-        self.bn1 = norm(planes)
+        self.norm1 = norms.add(self, 1, planes)
         self.conv2 = nn.Conv2d(planes, planes, 3, padding=1, bias=False)
-        self.bn2 = norm(planes)
+        self.norm2 = norms.add(self, 2, planes)
         self.shortcut: nn.Module = nn.Identity()
         if stride == 1 and inputs == planes:
             return
@@ -85,13 +99,13 @@ class _Block(nn.Module):
             self.shortcut = _PaddedShortcut((planes - inputs) // 2)
         else:
             self.shortcut = nn.Sequential(
-                nn.Conv2d(inputs, planes, 1, stride, bias=False), norm(planes)
+                nn.Conv2d(inputs, planes, 1, stride, bias=False), norms.make(planes)
             )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the residual stream after this block."""
-        y = functional.relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
+        y = functional.relu(self.get_submodule(self.norm1)(self.conv1(x)))
+        y = self.get_submodule(self.norm2)(self.conv2(y))
         return functional.relu(y + self.shortcut(x))
 
 

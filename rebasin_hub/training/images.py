@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
 from torch import Generator, Tensor
 
+from rebasin_hub.errors import InputError
 from rebasin_hub.tasks import Options
 from rebasin_hub.tasks.images.part import Sample
 from rebasin_hub.tasks.images.task import ImageTask, image_task
+from rebasin_hub.training.subset import Subset
 
-__all__ = ["Images", "load", "shuffled"]
+__all__ = ["Images", "read_samples", "shuffled"]
 
 PAD = 4
 """Pixels by which augmented images are shifted at most."""
@@ -23,14 +26,30 @@ PAD = 4
 class Images:
     """Images with their labels, on one device.
 
-    pixels: uint8, (images, channels, height, width), or (images, pixels) for linear layers.
+    pixels: (images, channels, height, width), uint8 or float32.
     labels: (images,) int64.
     white: the pixel that becomes 1.
+    flat: whether a network takes each image as one row.
     """
 
     pixels: Tensor
     labels: Tensor
     white: float
+    flat: bool
+
+    @classmethod
+    def of(
+        cls, sample: Sample, device: torch.device, *, flat: bool, subset: Subset | None = None
+    ) -> Images:
+        """Bring a part of a sample to a device.
+
+        Raises:
+            InputError: nothing is left of it.
+
+        """
+        indices, labels = (subset or Subset()).choose(sample.labels)
+        pixels = torch.from_numpy(sample.pixels[indices]).to(device)
+        return cls(pixels, torch.from_numpy(labels).to(device), sample.white, flat)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -38,23 +57,26 @@ class Images:
     def inputs(self, pixels: Tensor) -> Tensor:
         """Scale pixels to 0…1, which is what the product's tasks do unless they are told more."""
         scaled = pixels.float() / self.white
-        if scaled.ndim == 2:
-            return scaled
-        return scaled.contiguous(
-            memory_format=torch.channels_last
-        )  # in which convolutions are faster
+        if self.flat:
+            return scaled.flatten(1)
+        # In this order convolutions are faster.
+        return scaled.contiguous(memory_format=torch.channels_last)
 
 
-def load(task: str, folder: Path, device: torch.device, *, flat: bool) -> tuple[Images, Images]:
-    """Read the images for training and for testing, through the product's own readers."""
-    read = image_task(task, Options(data=folder))
+@lru_cache(maxsize=4)
+def read_samples(task: str, data: Path | None) -> Mapping[str, Sample]:
+    """Read the splits of an image task, through the product's own readers.
+
+    Raises:
+        InputError: there is no such task, its data cannot be used, or nothing is there to train on.
+        MissingExtraError: a package that reads the data is not installed.
+
+    """
+    read = image_task(task, Options(data=data))
     assert isinstance(read, ImageTask)
-
-    def on_device(sample: Sample) -> Images:
-        pixels, labels = (torch.from_numpy(x).to(device) for x in (sample.pixels, sample.labels))
-        return Images(pixels.flatten(1) if flat else pixels, labels, sample.white)
-
-    return on_device(read.samples["train"]), on_device(read.samples["test"])
+    if "train" not in read.samples:
+        raise InputError(f"the data of '{task}' have no training split; give data that have one")
+    return read.samples
 
 
 def shuffled(

@@ -16,8 +16,9 @@ from torch.nn import functional
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
-from training.device import autocast, compiled, seeded
-from training.store import Log, Trained, stored
+from rebasin_hub.training import Trained, stored
+from rebasin_hub.training.device import autocast, compiled, seeded
+from rebasin_hub.training.store import Log
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -50,13 +51,13 @@ class LanguageModel:
 
     def trained(self, device: str = "cpu") -> Trained:
         """Train it, or return what an earlier run has left."""
-        return stored(
+        kept = stored(
             f"{self.name}-s{self.seed}",
-            "",
-            asdict(self),
-            lambda path: self._train(path, torch.device(device)),
+            {**asdict(self), "device": torch.device(device).type},
+            lambda folder: self._train(folder / "model", torch.device(device)),
             cache() / "checkpoints",
         )
+        return Trained(kept.folder / "model", kept.log)
 
     def _train(self, path: Path, device: torch.device) -> Log:
         from transformers import GPT2Config, GPT2LMHeadModel
@@ -96,7 +97,8 @@ class LanguageModel:
         optimizer = AdamW(model.parameters(), lr=self.rate, weight_decay=0.1, fused=True)
         steps = self.epochs * -(-(len(tokens) // context - 1) // self.batch)
         schedule = OneCycleLR(optimizer, self.rate, total_steps=steps + 1, pct_start=0.1)
-        forward, generator = compiled(model, device), Generator().manual_seed(self.seed)
+        forward = compiled(model, device, steps=steps)
+        generator = Generator().manual_seed(self.seed)
         log: list[Log] = []
         model.train()
         for _ in range(self.epochs):
