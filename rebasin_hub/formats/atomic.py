@@ -28,7 +28,15 @@ from rebasin_hub.errors import OutputError, ProofError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["NewFile", "explained", "new_directory", "new_file", "refuse_existing"]
+__all__ = [
+    "NewFile",
+    "explained",
+    "new_directory",
+    "new_file",
+    "refuse_existing",
+    "sync_directory",
+    "temporary_beside",
+]
 
 _CHUNK = 8 << 20
 _MAX_NAME = 255
@@ -157,7 +165,7 @@ def new_file(out: Path, *, force: bool = False) -> Iterator[NewFile]:
 
     """
     refuse_existing(out, force=force)
-    temporary = _temporary(out)
+    temporary = temporary_beside(out)
     file = NewFile(temporary, out)
     try:
         yield file
@@ -186,7 +194,7 @@ def new_directory(out: Path, *, force: bool = False) -> Iterator[Path]:
 
     """
     refuse_existing(out, force=force)
-    temporary = _temporary(out)
+    temporary = temporary_beside(out)
     with explained(out):
         temporary.mkdir()
     try:
@@ -206,7 +214,7 @@ def _take_place(temporary: Path, out: Path) -> None:
     if not out.exists():
         temporary.rename(out)
         return
-    aside = _temporary(out)
+    aside = temporary_beside(out)
     out.rename(aside)
     try:
         temporary.rename(out)
@@ -232,7 +240,8 @@ def refuse_existing(out: Path, *, force: bool) -> None:
         raise OutputError(f"{out}: exists already; choose another name or give --force")
 
 
-def _temporary(out: Path) -> Path:
+def temporary_beside(out: Path) -> Path:
+    """Return a free name in an output's directory."""
     ending = f".rebasin-{secrets.token_hex(4)}.tmp"
     name = f".{out.name}".encode()[: _MAX_NAME - len(ending)].decode(errors="ignore")
     return out.with_name(name + ending)

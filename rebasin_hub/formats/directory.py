@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rebasin_hub.formats.supply import Supply
     from rebasin_hub.tensors import TensorInfo
 
-__all__ = ["DirectoryCheckpoint", "Index", "find_weights", "write_directory"]
+__all__ = ["DirectoryCheckpoint", "Index", "copy_side_files", "find_weights", "write_directory"]
 
 # In the order of preference of transformers.
 _STANDARD = (
@@ -217,8 +217,7 @@ def write_directory(
     """Write shards, index and side files of `source` into an empty folder; return the bytes.
 
     `metadata` stands in for that of every shard; `out` is the final name, for messages; the
-    attachment becomes a file. Where all weights have come to be of one other type, the copy of
-    config.json says so.
+    attachment becomes a file.
     """
     total = 0
     for shard in source.shards:
@@ -236,22 +235,39 @@ def write_directory(
         with NewFile(folder / name, out / name) as file:
             file.put(_index_text(source.index, supply.header))
             total += file.finish()
-    dtype = _new_dtype(source.header, supply.header)
+    skipped = ""
     if attachment is not None:
+        skipped = attachment.file  # that of the source spoke of the source
         with NewFile(folder / attachment.file, out / attachment.file) as file:
             file.put(attachment.final(supply.digests).encode())
             total += file.finish()
-    for name in source.side_files:
-        if attachment is not None and name == attachment.file:
-            continue  # it spoke of the source
+    return total + copy_side_files(folder, source, supply, out, skip=skipped)
+
+
+def copy_side_files(
+    folder: Path, source: Checkpoint, supply: Supply, out: Path, *, skip: str = ""
+) -> int:
+    """Copy what goes along with weights into a folder, but for one file; return the bytes.
+
+    That are the side files of a directory, or config.json that belongs to a single file. Where all
+    weights have come to be of one other type, the copy of config.json says so.
+    """
+    total = 0
+    dtype = _new_dtype(source.header, supply.header)
+    place, names = source.path.parent, ["config.json"] if source.config is not None else []
+    if isinstance(source, DirectoryCheckpoint):
+        place, names = source.path, source.side_files
+    for name in names:
+        if name == skip:
+            continue
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         with NewFile(folder / name, out / name) as file:
             if name == "config.json" and dtype is not None:
-                text, notes = config_of_dtype(source.path / name, dtype)
+                text, notes = config_of_dtype(place / name, dtype)
                 file.put(text)
                 supply.notes += notes
             else:
-                copy_file(source.path / name, file)
+                copy_file(place / name, file)
             total += file.finish()
     return total
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-__all__ = ["MAX_HEADER", "Extent", "FileHeader", "encode", "parse", "storage_order"]
+__all__ = ["MAX_HEADER", "Extent", "FileHeader", "encode", "impossible", "parse", "storage_order"]
 
 MAX_HEADER = 100_000_000
 """Bytes of the longest header that the safetensors library reads."""
@@ -190,7 +190,7 @@ def _extent(name: str, entry: object, path: Path) -> Extent:
         raise wrong(f"its shape {_short(shape)} is not a list of non-negative integers")
     if not _counts(offsets) or len(offsets) != 2:  # noqa: PLR2004
         raise wrong(f"its data_offsets {_short(offsets)} are not two non-negative integers")
-    if (reason := _impossible(dtype, shape)) is not None:
+    if (reason := impossible(dtype, shape)) is not None:
         raise wrong(reason)
     info = TensorInfo(dtype, tuple(shape))
     start, end = offsets
@@ -207,7 +207,7 @@ def _counts(found: object) -> bool:
     return isinstance(found, list) and all(type(item) is int and item >= 0 for item in found)
 
 
-def _impossible(dtype: str, shape: list[int]) -> str | None:
+def impossible(dtype: str, shape: list[int]) -> str | None:
     """Why no array can have this shape, or None; sizes beside a zero count too, as for NumPy."""
     if len(shape) > _MAX_AXES:
         return f"it has {len(shape)} axes, more than {_MAX_AXES}"

@@ -11,10 +11,21 @@ from rebasin_hub.errors import FormatError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["HEAD", "check_exists", "foreign", "is_pickle", "is_zip", "open_input", "read_into"]
+__all__ = [
+    "HEAD",
+    "check_exists",
+    "foreign",
+    "is_npz",
+    "is_pickle",
+    "is_zip",
+    "open_input",
+    "read_into",
+]
 
-HEAD = 64
+HEAD = 512
 """How many first bytes are enough to tell what a file is."""
+
+_ZIP_NAME = 30  # where a member's name stands
 
 AGAIN = "download or save it again"
 
@@ -38,6 +49,13 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
 def is_zip(head: bytes) -> bool:
     """Whether a file starts as a zip archive, which is what torch writes since 1.6."""
     return head.startswith(b"PK\x03\x04")
+
+
+def is_npz(head: bytes) -> bool:
+    """Whether a file starts as a zip archive of which the first member is a NumPy array."""
+    name = head[_ZIP_NAME : _ZIP_NAME + int.from_bytes(head[26:28], "little")]
+    whole = len(name) == int.from_bytes(head[26:28], "little")
+    return is_zip(head) and name.endswith(b".npy") and whole
 
 
 def is_pickle(head: bytes) -> bool:

@@ -23,6 +23,17 @@ _READ_FROM = {
     "directory": "a directory",
     "safetensors": "a safetensors file",
     "torch": "a torch file",
+    "onnx": "an ONNX model",
+    "npz": "a .npz file",
+    "msgpack": "a .msgpack file",
+    "gguf": "a GGUF file",
+}
+_LIKES = {
+    "directory": "a directory or .safetensors",
+    "torch": ".pt or .safetensors",
+    "onnx": ".onnx or .safetensors",
+    "npz": ".npz or .safetensors",
+    "msgpack": ".msgpack or .safetensors",
 }
 
 
@@ -32,7 +43,7 @@ class Target:
 
     path: Path
     kind: str
-    """`safetensors`, `torch` or `directory`."""
+    """`safetensors`, `torch`, `directory`, `onnx`, `npz` or `msgpack`."""
 
 
 def check_output(
@@ -40,9 +51,12 @@ def check_output(
     out: str | Path,
     *,
     others: Sequence[Checkpoint] = (),
+    kind: str | None = None,
     force: bool = False,
 ) -> Target:
     """Decide how `out` is written from `source`; refuse what cannot or must not be written.
+
+    A `kind` that is given is taken; else the output is like its source.
 
     Raises:
         OutputError: `out` is, holds or lies in the source or one of `others`; it exists
@@ -54,7 +68,7 @@ def check_output(
     with explained(path):
         for one in (source, *others):
             _refuse_input(one, path)
-    target = Target(path, _kind(source, path))
+    target = Target(path, kind or _kind(source, path))
     refuse_existing(path, force=force)
     if path.exists():
         _refuse_replacing(target)
@@ -86,15 +100,14 @@ def _kind(source: Checkpoint, out: Path) -> str:
         return "safetensors"
     if source.format == "directory" and not torch:
         return "directory"
-    if source.format != "directory" and suffix == source.path.suffix.lower():
+    if source.format not in {"directory", "gguf"} and suffix == source.path.suffix.lower():
         return source.format
     if source.format == "torch" and torch:
         return "torch"
-    likes = {"directory": "a directory or .safetensors", "torch": ".pt or .safetensors"}
     raise OutputError(
         f"{out}: a checkpoint read from {_READ_FROM[source.format]} is written as "
-        f"{likes.get(source.format, '.safetensors')}, not as "
-        f"'{suffix or 'a name without ending'}'; choose another name"
+        f"{_LIKES.get(source.format, '.safetensors')}, not as "
+        f"'{suffix or 'a name without ending'}'; choose another name, or use `convert`"
     )
 
 

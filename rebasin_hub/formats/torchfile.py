@@ -14,24 +14,26 @@ import pickle
 import struct
 import zipfile
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
 from rebasin_hub.formats.torch import DTYPE_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import torch
 
     from rebasin_hub.formats.atomic import NewFile
+    from rebasin_hub.formats.raw import Bytes
     from rebasin_hub.formats.supply import Supply
     from rebasin_hub.formats.torch import TorchCheckpoint
     from rebasin_hub.tensors import TensorInfo
 
-__all__ = ["write_torch"]
+__all__ = ["write_state_dict", "write_torch"]
 
+_Fill: TypeAlias = "Callable[[Bytes, torch.Tensor], None]"
 _ALIGNMENT = 64
 _LOCAL_HEADER = 30
 _ZIP64_LIMIT = 2**31 - 1  # of the zipfile module
@@ -61,7 +63,38 @@ def write_torch(
                 digest = archive.put(f"data/{key}", data)
             slots[name] = _slot(key, header[name], source.tensor(name))
             supply.wrote(name, digest)
-        _finish(archive, _rebuild(source, slots), source)
+        _finish(archive, _rebuild(source, slots), source.fill)
+    except BaseException:
+        archive.abandon()
+        raise
+
+
+def write_state_dict(
+    file: NewFile,
+    header: Mapping[str, TensorInfo],
+    supply: Supply,
+    tied: Mapping[str, str],
+) -> None:
+    """Write the tensors of `header` as a plain state dict.
+
+    A name that is tied to another one shares its memory, and is not asked for. At most one tensor
+    is held at a time.
+    """
+    import torch
+
+    archive = _Archive(file)
+    like = torch.empty(0)
+    try:
+        slots: dict[str, _Slot] = {}
+        for name in sorted(header, key=lambda name: name in tied):
+            if name in tied:
+                key, digest = slots[tied[name]].key, supply.digests[tied[name]]
+            else:
+                key = archive.next_key()
+                digest = archive.put(f"data/{key}", supply.take(name))
+            slots[name] = _slot(key, header[name], like)
+            supply.wrote(name, digest)
+        _finish(archive, {name: slots[name] for name in header})
     except BaseException:
         archive.abandon()
         raise
@@ -136,9 +169,9 @@ def _rebuild(source: TorchCheckpoint, slots: Mapping[str, _Slot]) -> object:
     return content
 
 
-def _finish(archive: _Archive, content: object, source: TorchCheckpoint) -> None:
+def _finish(archive: _Archive, content: object, fill: _Fill | None = None) -> None:
     text = io.BytesIO()
-    pickler = _pickler(text, archive, source)
+    pickler = _pickler(text, archive, fill)
     pickler.dump(content)
     archive.put("data.pkl", text.getvalue())
     archive.put("byteorder", b"little")
@@ -146,8 +179,11 @@ def _finish(archive: _Archive, content: object, source: TorchCheckpoint) -> None
     archive.close()
 
 
-def _pickler(text: io.BytesIO, archive: _Archive, source: TorchCheckpoint) -> pickle.Pickler:
-    """Return a pickler that writes tensors as torch does, and stores those met on the way."""
+def _pickler(text: io.BytesIO, archive: _Archive, fill: _Fill | None) -> pickle.Pickler:
+    """Return a pickler that writes tensors as torch does, and stores those met on the way.
+
+    `fill` fills memory with the bytes of such a tensor.
+    """
     import torch
 
     kept: dict[int, str] = {}  # storages of tensors beside the weights
@@ -157,7 +193,8 @@ def _pickler(text: io.BytesIO, archive: _Archive, source: TorchCheckpoint) -> pi
             kept[untyped.data_ptr()] = archive.next_key()
             values = torch.empty(0, dtype=torch.uint8).set_(untyped)
             memory = np.empty(untyped.nbytes(), np.uint8)
-            source.fill(memory, values)
+            assert fill is not None, "a plain state dict has no tensors but its own"
+            fill(memory, values)
             archive.put(f"data/{kept[untyped.data_ptr()]}", memory.data)
         return kept[untyped.data_ptr()]
 

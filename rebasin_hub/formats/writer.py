@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING
 
 from rebasin_hub.formats.atomic import new_directory, new_file
 from rebasin_hub.formats.directory import DirectoryCheckpoint, write_directory
+from rebasin_hub.formats.msgpack import MsgpackCheckpoint, check_msgpack, write_msgpack
+from rebasin_hub.formats.npz import NpzCheckpoint, check_npz, write_npz
+from rebasin_hub.formats.onnx import OnnxCheckpoint, check_types, data_files, write_onnx
 from rebasin_hub.formats.safetensors import write_safetensors
 from rebasin_hub.formats.supply import Supply
 from rebasin_hub.formats.target import check_output
+from rebasin_hub.formats.together import new_files
 from rebasin_hub.formats.torch import TorchCheckpoint
 from rebasin_hub.formats.torchfile import write_torch
 from rebasin_hub.tensors import TensorInfo, dtype_of
@@ -19,11 +23,13 @@ from rebasin_hub.tensors import TensorInfo, dtype_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from rebasin_hub.formats.atomic import NewFile
     from rebasin_hub.formats.attachment import Attachment
     from rebasin_hub.formats.checkpoint import Checkpoint
     from rebasin_hub.formats.raw import Array
+    from rebasin_hub.formats.target import Target
 
-__all__ = ["Saved", "save_like", "save_safetensors"]
+__all__ = ["Saved", "save_like", "save_onnx", "save_safetensors", "without_ties"]
 
 
 @dataclass(frozen=True)
@@ -103,23 +109,74 @@ def save_like(
                 folder, source, supply, metadata, target.path, attachment=attachment
             )
         files = tuple(sorted(file for file in target.path.rglob("*") if file.is_file()))
+        return Saved(target.path, nbytes, supply.digests, files, tuple(supply.notes))
+    if isinstance(source, OnnxCheckpoint) and target.kind == "onnx":
+        return save_onnx(source, target.path, supply, attachment, force=force)
+    with new_file(target.path, force=force) as file:
+        _write_file(file, source, target, supply, metadata=metadata, attachment=attachment)
+        nbytes = file.tell()
+    return Saved(target.path, nbytes, supply.digests, (target.path,), tuple(supply.notes))
+
+
+def save_onnx(
+    source: OnnxCheckpoint,
+    out: Path,
+    supply: Supply,
+    attachment: Attachment | None = None,
+    *,
+    force: bool = False,
+) -> Saved:
+    """Write a copy of an ONNX model, and of its files of data, with other values.
+
+    Raises:
+        OutputError: the types are not the graph's, or a file exists (without `force`), is an input
+            or cannot be written.
+
+    """
+    check_types(source, supply.header, out)
+    places = data_files(source, out)
+    for place in places.values():
+        check_output(source, place, kind="onnx", force=force)
+    with new_files([out, *places.values()], force=force) as files:
+        write_onnx(files, source, supply, places)
+        nbytes = sum(file.tell() for file in files)
+    _no_room(attachment, "an ONNX model", supply)
+    return Saved(out, nbytes, supply.digests, (out, *places.values()), tuple(supply.notes))
+
+
+def _write_file(
+    file: NewFile,
+    source: Checkpoint,
+    target: Target,
+    supply: Supply,
+    *,
+    metadata: Mapping[str, str] | None,
+    attachment: Attachment | None,
+) -> None:
+    """Write a single file, of the source's own kind or safetensors."""
+    if isinstance(source, TorchCheckpoint) and target.kind == "torch":
+        write_torch(file, source, supply.header, supply)
+        _no_room(attachment, "a torch file", supply)
+    elif isinstance(source, NpzCheckpoint) and target.kind == "npz":
+        check_npz(supply.header, target.path)
+        write_npz(file, supply.header, supply)
+        _no_room(attachment, "a .npz file", supply)
+    elif isinstance(source, MsgpackCheckpoint) and target.kind == "msgpack":
+        check_msgpack(supply.header, target.path)
+        beside = {name: source.kept(name) for name in source.beside}
+        write_msgpack(file, supply.header, supply, beside, source.order)
+        _no_room(attachment, "a .msgpack file", supply)
     else:
-        with new_file(target.path, force=force) as file:
-            if isinstance(source, TorchCheckpoint) and target.kind == "torch":
-                write_torch(file, source, header, supply)
-                if attachment is not None:
-                    supply.notes.append(
-                        f"a torch file has no room for '{attachment.key}'; "
-                        "a .safetensors file or a directory has"
-                    )
-            else:
-                supply.notes += _left_behind(source)
-                stored = _without_ties(source, supply)
-                kept = _metadata(source, metadata)
-                write_safetensors(file, stored, supply, kept, attachment)
-            nbytes = file.tell()
-        files = (target.path,)
-    return Saved(target.path, nbytes, supply.digests, files, tuple(supply.notes))
+        supply.notes += _left_behind(source)
+        stored = without_ties(source.tied, supply)
+        write_safetensors(file, stored, supply, _metadata(source, metadata), attachment)
+
+
+def _no_room(attachment: Attachment | None, what: str, supply: Supply) -> None:
+    if attachment is not None:
+        supply.notes.append(
+            f"{what} has no room for '{attachment.key}'; a .safetensors file or a directory has"
+        )
 
 
 def _metadata(source: Checkpoint, given: Mapping[str, str] | None) -> Mapping[str, str] | None:
@@ -139,17 +196,21 @@ def _left_behind(source: Checkpoint) -> list[str]:
     left = [name for part in _torch_parts(source) for name in part.state.beside]
     if isinstance(source, DirectoryCheckpoint):
         left += source.side_files
+    if isinstance(source, OnnxCheckpoint):
+        left += ["the graph", *source.contents.skipped]
+    if isinstance(source, MsgpackCheckpoint):
+        left += source.beside
     return [f"left behind: {', '.join(left)}"] if left else []
 
 
-def _without_ties(source: Checkpoint, supply: Supply) -> dict[str, TensorInfo]:
+def without_ties(tied: Mapping[str, str], supply: Supply) -> dict[str, TensorInfo]:
     """Return the header to store: that of `supply`, less tied names that still hold as tied.
 
     The header goes to disk before any values, so tied tensors are made here once more.
     """
     stored = dict(supply.header)
     firsts: dict[str, str] = {}
-    for name, first in source.tied.items():
+    for name, first in tied.items():
         if first not in firsts:
             firsts[first] = hashlib.sha256(supply.take(first)).hexdigest()
         same_type = stored[name] == stored[first]

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from rebasin_hub.spec.layout import Layout
     from rebasin_hub.spec.pattern import Axis, Pattern, Word
     from rebasin_hub.spec.template import Template
 
@@ -71,7 +72,8 @@ class Spec:
     """An architecture's symmetries.
 
     `sizes` maps words to their source: an integer, an expression over config.json's keys, or None
-    (solved from the shapes). `match` and `examples` are data for detection and for proofs.
+    (solved from the shapes). `match` and `examples` are data for detection and for proofs,
+    `layouts` for conversion.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Spec:
     source: str = ""
     match: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     examples: tuple[Mapping[str, Any], ...] = ()
+    layouts: Mapping[str, Layout] = field(default_factory=dict)
 
     @cached_property
     def part_of(self) -> Mapping[str, str]:

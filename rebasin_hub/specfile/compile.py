@@ -8,10 +8,11 @@ from typing import TypeVar
 
 from rebasin_hub.spec import Ignore, Line, Permutation, Spec
 from rebasin_hub.spec.check import check_spec
+from rebasin_hub.spec.layout import Layout, LayoutLine, Missing, Turn, check_turn
 from rebasin_hub.spec.pattern import Axis, Product, parse_pattern
 from rebasin_hub.spec.sizes import config_tokens
 from rebasin_hub.spec.template import Template, parse_template
-from rebasin_hub.specfile.schema import PermutationEntry, SpecFile
+from rebasin_hub.specfile.schema import LayoutEntry, LayoutTensor, PermutationEntry, SpecFile
 from rebasin_hub.yamlfile.explain import Finding
 from rebasin_hub.yamlfile.safe import Path
 
@@ -64,6 +65,7 @@ class _Compiler:
             source=file.source,
             match={key: tuple(values) for key, values in file.match.model_dump().items() if values},
             examples=tuple(e.model_dump(exclude_unset=True) for e in file.example),
+            layouts={name: self.layout(name, entry) for name, entry in file.layouts.items()},
         )
 
     def placed(self, finding: Finding) -> Finding:
@@ -138,13 +140,14 @@ class _Compiler:
             for template in self.names("ignore", key)[0]:
                 yield Ignore(template, reason, key)
 
-    def names(self, section: str, key: str) -> tuple[tuple[Template, ...], bool]:
+    def names(self, section: str | Path, key: str) -> tuple[tuple[Template, ...], bool]:
         if self.templates > MAX_TEMPLATES:
             return (), False
-        templates, optional = self.parsed((section, key), parse_template, key) or ((), False)
+        path = (section, key) if isinstance(section, str) else (*section, key)
+        templates, optional = self.parsed(path, parse_template, key) or ((), False)
         self.templates += len(templates)
         if self.templates > MAX_TEMPLATES:
-            self.note((section, key), f"the lines stand for more than {MAX_TEMPLATES} names")
+            self.note(path, f"the lines stand for more than {MAX_TEMPLATES} names")
         return templates, optional
 
     def prefixes(self) -> Iterator[str]:
@@ -154,17 +157,79 @@ class _Compiler:
             yield prefix
 
     def sizes(self) -> dict[str, int | str | None]:
+        return self.sizes_of(self.file.sizes, ("sizes",))
+
+    def sizes_of(
+        self, entries: Mapping[str, str | None], section: Path
+    ) -> dict[str, int | str | None]:
         found: dict[str, int | str | None] = {}
-        for word, text in self.file.sizes.items():
+        for word, text in entries.items():
+            path = (*section, word)
             if word in RESERVED_WORDS:
-                self.note(("sizes", word), f"'{word}' means something else; choose another word")
+                self.note(path, f"'{word}' means something else; choose another word")
             found[word] = text
-            tokens = text and self.parsed(("sizes", word), config_tokens, text)
+            tokens = text and self.parsed(path, config_tokens, text)
             if tokens and len(tokens) == 1 and tokens[0].isdigit():
                 found[word] = int(tokens[0])
                 if found[word] == 0:
-                    self.note(("sizes", word), "a size is 1 or more")
+                    self.note(path, "a size is 1 or more")
         return found
+
+    def layout(self, name: str, entry: LayoutEntry) -> Layout:
+        place: Path = ("layouts", name)
+        missing = [
+            Missing(template, reason)
+            for key, reason in entry.missing.items()
+            for template in self.names((*place, "missing"), key)[0]
+        ]
+        return Layout(
+            name=name,
+            lines=tuple(self.layout_lines((*place, "tensors"), entry.tensors)),
+            missing=tuple(missing),
+            sizes=self.sizes_of(entry.sizes, (*place, "sizes")),
+            prefixes=entry.prefixes,
+            description=entry.description,
+        )
+
+    def layout_lines(
+        self, section: Path, entries: Mapping[str, LayoutTensor]
+    ) -> Iterator[LayoutLine]:
+        for key, entry in entries.items():
+            place = (*section, key)
+            here, _ = self.names(section, key)
+            there, optional = self.parsed((*place, "name"), parse_template, entry.name) or (
+                (),
+                False,
+            )
+            if not (here and there):
+                continue
+            if optional:
+                self.note((*place, "name"), "a '?' has no meaning in a layout; leave it out")
+            if len(here) != len(there):
+                self.note(
+                    (*place, "name"),
+                    f"stands for {len(there)} names, '{key}' for {len(here)}; give as many",
+                )
+                continue
+            turn = None if entry.axes is None else self.turn((*place, "axes"), entry.axes)
+            for one, other in zip(here, there, strict=True):
+                if _variables(one) != _variables(other):
+                    self.note((*place, "name"), f"needs the same variables as '{key}'")
+                    break
+                yield LayoutLine(one, other, turn, key)
+
+    def turn(self, path: Path, text: str) -> Turn | None:
+        before, arrow, after = text.partition("->")
+        if not arrow:
+            self.note(path, f"expected 'axes here -> axes there', found '{text}'")
+            return None
+        sides = [self.parsed(path, parse_pattern, side.strip()) for side in (before, after)]
+        if sides[0] is None or sides[1] is None:
+            return None
+        turn = Turn(sides[0], sides[1])
+        if (reason := check_turn(turn)) is not None:
+            self.note(path, reason)
+        return turn
 
     def parsed(self, path: Path, parse: Callable[[str], Parsed], text: str) -> Parsed | None:
         """Parse text of one of the small languages, or note what is wrong with it."""
@@ -173,3 +238,8 @@ class _Compiler:
         except ValueError as error:
             self.note(path, str(error))
             return None
+
+
+def _variables(template: Template) -> set[object]:
+    """Return what a name's variables are: numbers, choices and the text, by their names."""
+    return {*template.variables, *template.choices, template.text}

@@ -68,8 +68,8 @@ def spec_digest(spec: Spec) -> str:
     """Return the SHA-256 of what a spec means for a checkpoint, in hexadecimal.
 
     The same for two specs that bind every checkpoint alike as written: comments, layout, the order
-    of keys, names, descriptions, sources, examples, reasons and how a checkpoint is recognized do
-    not count, and alternatives count as the lines that they stand for.
+    of keys, names, descriptions, sources, examples, reasons, other layouts and how a checkpoint is
+    recognized do not count, and alternatives count as the lines that they stand for.
     """
     meaning = {
         "spec": 1,

@@ -67,6 +67,7 @@ Size: TypeAlias = Annotated[
         | None,
     ),
 ]
+LayoutName: TypeAlias = Annotated[str, Field(pattern=SPEC_NAME_PATTERN, max_length=64)]
 PermutationKey: TypeAlias = Annotated[
     str,
     Field(pattern=PERMUTATION_PATTERN, max_length=200),
@@ -131,6 +132,39 @@ Example: TypeAlias = Annotated[
 ]
 
 
+class LayoutTensor(Strict):
+    """What becomes of a tensor in another layout."""
+
+    name: Template
+    """Its name there, with the same variables and as many alternatives."""
+    axes: Annotated[Pattern | None, Field(examples=["out in -> in out"])] = None
+    """Its axes here, `->`, and its axes there, over the same words."""
+
+
+LayoutLine: TypeAlias = Annotated[
+    LayoutTensor,
+    BeforeValidator(
+        lambda value: {"name": value} if isinstance(value, str) else value,
+        json_schema_input_type=Template | LayoutTensor,
+    ),
+]
+
+
+class LayoutEntry(Strict):
+    """Another layout of the same tensors, such as Flax's, for `rebasin-hub convert`."""
+
+    description: Annotated[str, Field(max_length=2_000)] = ""
+    """What is stored like this."""
+    sizes: Annotated[dict[Word, Size], Field(max_length=MAX_WORDS)] = {}
+    """Where sizes of the words in `axes` come from that the shapes do not tell."""
+    prefixes: Annotated[dict[Text, Text], Field(max_length=64)] = {}
+    """Text that may stand before every name here, and what stands in its place there."""
+    tensors: Annotated[dict[Template, LayoutLine], Field(min_length=1, max_length=MAX_LINES)]
+    """For each tensor name here its name there, and where its axes go, if they do."""
+    missing: Annotated[dict[Template, Text], Field(max_length=MAX_LINES)] = {}
+    """Tensors of one of the two layouts that the other lacks, each with the reason."""
+
+
 class SpecFile(Strict):
     """Which axes of which tensors of an architecture are renumbered by which permutation."""
 
@@ -170,6 +204,8 @@ class SpecFile(Strict):
         Field(max_length=16),
     ] = []
     """Small models that the spec is proven on."""
+    layouts: Annotated[dict[LayoutName, LayoutEntry], Field(max_length=64)] = {}
+    """Other layouts of the same tensors, which `rebasin-hub convert` leads to and from."""
 
 
 def schema_text() -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rebasin_hub.errors import InputError, MissingExtraError
+from rebasin_hub.formats.onnx import find_file
 
 __all__ = ["Graph", "Port", "Weight", "first_line", "read_graph"]
 
@@ -148,31 +149,30 @@ def _weight(tensor: Any) -> Weight:  # noqa: ANN401 - a TensorProto
 def _fill(path: Path, tensor: Any) -> None:  # noqa: ANN401 - a TensorProto
     """Bring values that lie in a file of the model's folder into the model."""
     import onnx
-    from onnx import external_data_helper
 
     if tensor.data_location != onnx.TensorProto.EXTERNAL:
         return
-    place = next((e.value for e in tensor.external_data if e.key == "location"), "")
-    _check_place(path, tensor.name, place)
-    try:
-        external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
-    except Exception as problem:
-        raise InputError(
-            f"{path}: '{tensor.name}' cannot be read from {place} ({first_line(problem)})"
-        ) from problem
+    tensor.raw_data = _outside(path, tensor)
     tensor.data_location = onnx.TensorProto.DEFAULT
     del tensor.external_data[:]
 
 
-def _check_place(path: Path, name: str, place: str) -> None:
-    """Refuse external data outside the model's folder, by its name or through a link."""
-    folder = path.parent.resolve()
-    parts = PurePosixPath(place.replace("\\", "/"))
-    inside = not parts.is_absolute() and (folder / place).resolve().is_relative_to(folder)
-    if not place or not inside:
+def _outside(path: Path, tensor: Any) -> bytes:  # noqa: ANN401 - a TensorProto
+    """Read values that lie in a file of the model's folder, and nothing from anywhere else."""
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    place = entries.get("location", "")
+    try:
+        start, length = int(entries.get("offset", 0)), int(entries.get("length", -1))
+        with find_file(path, tensor.name, place).open("rb") as file:
+            file.seek(start)
+            data = file.read(length)
+    except (OSError, ValueError) as problem:
         raise InputError(
-            f"{path}: the data of '{name}' is '{place}', which is not in the model's folder"
-        )
+            f"{path}: '{tensor.name}' cannot be read from {place} ({first_line(problem)})"
+        ) from problem
+    if length >= 0 and len(data) != length:
+        raise InputError(f"{path}: '{tensor.name}' cannot be read from {place} (it ends too soon)")
+    return data
 
 
 def _hollow(tensor: Any) -> None:  # noqa: ANN401 - a TensorProto
