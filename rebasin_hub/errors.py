@@ -14,6 +14,7 @@
     │   └── NotFiniteError       weights hold NaN or infinity where numbers are compared
     ├── OutputError              an output exists, cannot be written, or is the input itself
     ├── MissingExtraError        an optional dependency is not installed
+    ├── StoppedError             the user stopped a search; its best so far was kept
     └── ProofError               a check of the result failed: nothing was written
 
 Messages name the place, what was found, what was expected and what to do about it.
@@ -43,11 +44,16 @@ __all__ = [
     "ProofError",
     "RebasinError",
     "SpecError",
+    "StoppedError",
 ]
 
 
 class RebasinError(Exception):
     """A known failure; its text is the whole message that a user sees."""
+
+
+class StoppedError(RebasinError):
+    """The user stopped a search, whose best so far was kept; exit code 130."""
 
 
 class InputError(RebasinError):

@@ -10,6 +10,7 @@ import rebasin_hub
 
 HEAVY = ("matplotlib", "onnx", "scipy", "sklearn", "torch", "transformers")
 TORCH_ONLY = (
+    "rebasin_hub.evidence",
     "rebasin_hub.pipeline.barrier.repairs",
     "rebasin_hub.prove.models",
     "rebasin_hub.repair",
@@ -19,6 +20,11 @@ TORCH_ONLY = (
     "rebasin_hub.tasks.text.rows",
     "rebasin_hub.tasks.text.tokens",
     "rebasin_hub.tasks.text.windows",
+    "rebasin_hub.training.device",
+    "rebasin_hub.training.fit",
+    "rebasin_hub.training.images",
+    "rebasin_hub.training.masks",
+    "rebasin_hub.training.run",
     "rebasin_hub.zoo",
 )
 

@@ -10,19 +10,39 @@ import numpy as np
 
 from rebasin_hub.permute import Index
 
-__all__ = ["Alignment", "Progress", "Report"]
+__all__ = ["Alignment", "Goal", "Progress", "Report"]
 
 
 @dataclass(frozen=True)
 class Progress:
-    """One finished sweep: which restart and sweep (both from 0), and the objective after it."""
+    """One finished step of a search: which restart and step (both from 0), and the value after it.
+
+    `unit` names the step, `of` is how many there will be at most (0 where that is unknown).
+    """
 
     restart: int
     sweep: int
     objective: float
+    unit: str = "sweep"
+    of: int = 0
 
 
 Report: TypeAlias = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a method optimizes where that is not the objective, in the method's own measure.
+
+    All three values are of the same fixed samples or weights, so that they can be compared.
+    The law: `end` is no worse than `start`.
+    """
+
+    name: str
+    identity: float
+    start: float
+    end: float
+    larger_is_better: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +52,9 @@ class Alignment:
     `objective` is the sum of ⟨A, element(B)⟩ over the tensors that count; `start_objective` is
     that of the identity; `norm_a` and `norm_b` are the Frobenius norms of the same tensors.
     `history` holds the objective before the first sweep and after each sweep of the winning
-    restart, `restarts` the last objective of every restart. `converged` tells whether the winning
-    restart stopped because nothing could be gained.
+    restart, `restarts` the last objective of every restart; both in the measure of `goal` where the
+    method has one of its own. `converged` tells whether the winning restart stopped because nothing
+    could be gained. `notes` are what a user should know, in whole sentences.
     """
 
     element: dict[str, Index]
@@ -46,6 +67,8 @@ class Alignment:
     history: tuple[float, ...]
     restarts: tuple[float, ...]
     converged: bool
+    goal: Goal | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def sweeps(self) -> int:

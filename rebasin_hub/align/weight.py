@@ -14,11 +14,11 @@ import numpy as np
 from rebasin_hub.align.family import Family, View, families, operand
 from rebasin_hub.align.method import Found, Options
 from rebasin_hub.align.nested import solve_family
-from rebasin_hub.align.result import Progress, Report
 from rebasin_hub.align.similarity import Operand
 from rebasin_hub.align.starts import starts
 from rebasin_hub.align.state import State
 from rebasin_hub.align.swaps import swap_steps
+from rebasin_hub.align.watch import Watch
 from rebasin_hub.permute import Index
 
 __all__ = ["Descent", "descend", "match_weights", "update"]
@@ -43,6 +43,8 @@ def match_weights(state: State, options: Options) -> Found:
     found: list[Descent] = []
     begin = starts(state, all_families, options.start, np.random.default_rng(options.seed))
     for restart, element in zip(range(options.restarts), begin, strict=False):
+        if found and options.watch.over:
+            break
         state.jump(element)
         rng = np.random.default_rng((options.seed, restart))
         found.append(
@@ -51,10 +53,12 @@ def match_weights(state: State, options: Options) -> Found:
                 all_families,
                 rng,
                 max_sweeps=options.max_sweeps,
-                report=options.report,
+                watch=options.watch,
                 restart=restart,
             )
         )
+        if found[-1].history[-1] >= max(descent.history[-1] for descent in found):
+            options.watch.keep(found[-1].element)
     best = max(found, key=lambda descent: descent.history[-1])
     return Found(best.element, best.history, tuple(d.history[-1] for d in found), best.converged)
 
@@ -65,7 +69,7 @@ def descend(
     rng: np.random.Generator,
     *,
     max_sweeps: int,
-    report: Report | None = None,
+    watch: Watch | None = None,
     restart: int = 0,
 ) -> Descent:
     """Improve one family after the other until nothing can be gained.
@@ -77,15 +81,15 @@ def descend(
     neighbours = _neighbours(all_families)
     stale = set(range(len(all_families)))
     history = [state.objective]
-    while stale and len(history) <= max_sweeps:
+    while stale and len(history) <= max_sweeps and not (watch is not None and watch.over):
         for number in _order(all_families, rng, first=len(history) == 1):
             if number in stale:
                 stale.discard(number)
                 if update(state, all_families[number]):
                     stale |= neighbours[number]
         history.append(state.objective)
-        if report is not None:
-            report(Progress(restart, len(history) - 2, history[-1]))
+        if watch is not None:
+            watch.report(len(history) - 2, history[-1], restart=restart)
     return Descent(dict(state.element), tuple(history), not stale)
 
 

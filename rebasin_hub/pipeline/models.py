@@ -18,6 +18,7 @@ from rebasin_hub.rearrange import Array, Read
 from rebasin_hub.spec import Spec
 from rebasin_hub.spec.sizes import config_size
 from rebasin_hub.specfile import find_spec, load_spec, shipped_specs, spec_digest
+from rebasin_hub.tasks import Subject
 from rebasin_hub.tensors import DTYPES, Header
 
 __all__ = ["AUTOMATIC", "Choice", "Model", "all_specs", "open_like", "open_model"]
@@ -73,6 +74,12 @@ class Model:
         """Read one tensor that the binding has."""
         checkpoint, stored = self.elsewhere.get(name, (self.checkpoint, name))
         return checkpoint.read(stored)
+
+    @property
+    def subject(self) -> Subject:
+        """What a task builds the network from."""
+        opened = self.checkpoint
+        return Subject(opened.path, self.binding, opened.config, opened.tied)
 
     @property
     def borrowed(self) -> tuple[str, ...]:

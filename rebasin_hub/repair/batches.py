@@ -1,9 +1,9 @@
-"""The samples that statistics are measured on: a fixed random subset, without labels."""
+"""The samples that a network is looked into with: a fixed random subset of its data."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,10 +12,27 @@ from torch import Tensor
 from rebasin_hub.errors import InputError
 from rebasin_hub.tasks.network import IGNORED, Batch, TorchNetwork
 
-__all__ = ["StatisticsBatches", "statistics_batches"]
+__all__ = [
+    "Drawn",
+    "StatisticsBatches",
+    "draw_batches",
+    "joined",
+    "rows_of",
+    "statistics_batches",
+]
 
 TRAIN, TEST = "train", "test"
 Inputs = tuple[Tensor, ...] | Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Some samples of a split, of which there are `available`, with their targets."""
+
+    batches: tuple[Batch, ...]
+    split: str
+    count: int
+    available: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +64,27 @@ def statistics_batches(
         samples: how many at most, without replacement.
         seed: which ones these are.
 
+    For the batches see `draw_batches`.
+
+    Raises:
+        InputError: there are no samples, or fewer than one is asked for.
+
+    """
+    drawn = draw_batches(network, samples, seed)
+    batches = tuple(
+        replace(batch, targets=torch.full((len(batch),), IGNORED)) for batch in drawn.batches
+    )
+    return StatisticsBatches(batches, drawn.split, drawn.count, _note(drawn.split))
+
+
+def draw_batches(network: TorchNetwork, samples: int, seed: int) -> Drawn:
+    """Draw samples with their targets, without replacement.
+
+    Args:
+        network: with its data; the split `train` is drawn from, or another one where there is none.
+        samples: how many at most.
+        seed: which ones these are.
+
     Batches have the network's size, or a little less, so that none is left over that is much
     smaller: a small batch has noisy statistics. Samples of unequal shapes (texts that are padded
     batch by batch) come in batches of equal ones.
@@ -64,17 +102,18 @@ def statistics_batches(
         raise InputError(f"the split '{name}' of {data.split.source} holds no samples")
     count = min(samples, available)
     chosen = np.sort(np.random.default_rng(seed).choice(available, count, replace=False))
-    groups: dict[object, list[Inputs]] = {}
+    groups: dict[object, list[Batch]] = {}
     start = 0
     for batch in data.batches(network.batch):
         first, last = np.searchsorted(chosen, (start, start + len(batch)))
         if first < last:
-            rows = torch.from_numpy(chosen[first:last] - start)
-            part = _rows(batch.inputs, rows)
+            part = rows_of(batch, torch.from_numpy(chosen[first:last] - start))
             groups.setdefault(_shapes(part), []).append(part)
         start += len(batch)
-    batches = [batch for parts in groups.values() for batch in _evenly(parts, network.batch)]
-    return StatisticsBatches(tuple(batches), name, count, _note(name))
+    batches = [
+        batch for parts in groups.values() for batch in _evenly(joined(parts), network.batch)
+    ]
+    return Drawn(tuple(batches), name, count, available)
 
 
 def _note(name: str) -> str | None:
@@ -90,24 +129,34 @@ def _items(inputs: Inputs) -> dict[object, Tensor]:
     return dict(inputs.items() if isinstance(inputs, Mapping) else enumerate(inputs))
 
 
-def _shapes(inputs: Inputs) -> object:
-    return tuple((key, x.dtype, x.shape[1:]) for key, x in _items(inputs).items())
+def _shapes(batch: Batch) -> object:
+    inputs = _items(batch.inputs).items()
+    return batch.targets.shape[1:], *((key, x.dtype, x.shape[1:]) for key, x in inputs)
 
 
-def _rows(inputs: Inputs, rows: Tensor) -> Inputs:
-    if isinstance(inputs, Mapping):
-        return {key: x[rows] for key, x in inputs.items()}
-    return tuple(x[rows] for x in inputs)
+def rows_of(batch: Batch, rows: Tensor) -> Batch:
+    """Return some samples of a batch."""
+    if isinstance(batch.inputs, Mapping):
+        inputs: Inputs = {key: x[rows] for key, x in batch.inputs.items()}
+    else:
+        inputs = tuple(x[rows] for x in batch.inputs)
+    return Batch(inputs, batch.targets[rows])
 
 
-def _evenly(parts: list[Inputs], size: int) -> Iterator[Batch]:
-    """Yield inputs of equal shapes in as few batches as `size` allows, all nearly equally large."""
-    columns = {key: torch.cat([_items(part)[key] for part in parts]) for key in _items(parts[0])}
-    total = len(next(iter(columns.values())))
-    for rows in torch.arange(total).tensor_split(-(-total // size)):
-        taken = {key: x[rows] for key, x in columns.items()}
-        named = isinstance(parts[0], Mapping)
-        inputs: Inputs = (
-            {str(key): x for key, x in taken.items()} if named else tuple(taken.values())
-        )
-        yield Batch(inputs, torch.full((len(rows),), IGNORED))
+def joined(parts: Sequence[Batch]) -> Batch:
+    """Join batches whose samples have equal shapes."""
+    columns = {
+        key: torch.cat([_items(part.inputs)[key] for part in parts])
+        for key in _items(parts[0].inputs)
+    }
+    named = isinstance(parts[0].inputs, Mapping)
+    inputs: Inputs = (
+        {str(key): x for key, x in columns.items()} if named else tuple(columns.values())
+    )
+    return Batch(inputs, torch.cat([part.targets for part in parts]))
+
+
+def _evenly(batch: Batch, size: int) -> Iterator[Batch]:
+    """Yield a batch's samples in as few parts as `size` allows, all nearly equally large."""
+    for rows in torch.arange(len(batch)).tensor_split(-(-len(batch) // size)):
+        yield rows_of(batch, rows)

@@ -14,7 +14,7 @@ from rebasin_hub.repair.probe import Probe, probed
 from rebasin_hub.repair.sites import Fused, Norm, Site
 from rebasin_hub.tasks.network import TorchNetwork
 
-__all__ = ["Inspected", "Layer", "inspected", "layers"]
+__all__ = ["Inspected", "Layer", "inspected", "is_conv1d", "layers"]
 
 Repaired: TypeAlias = Literal["mean and deviation", "deviation", "running statistics"] | None
 
@@ -77,7 +77,7 @@ def inspected(network: TorchNetwork) -> Inspected:
     for name, module in network.module.named_modules():
         if isinstance(module, _BatchNorm):
             found.append(_norm(network, name, module, probe, shared))
-        elif isinstance(module, STOCK) or _is_conv1d(module):
+        elif isinstance(module, STOCK) or is_conv1d(module):
             found.append(_fused(network, name, module, probe, shared))
         elif (reason := _other(module)) is not None:
             found.append((Layer(name, type(module).__name__, False, None, reason), None))
@@ -148,7 +148,7 @@ def _not_its_own(
     network: TorchNetwork, name: str, module: nn.Module, shared: Mapping[str, str]
 ) -> str:
     """Return why scaling a layer's tensors would do something else; empty where it would not."""
-    if not _is_conv1d(module) and not any(type(module).forward is s.forward for s in STOCK):
+    if not is_conv1d(module) and not any(type(module).forward is s.forward for s in STOCK):
         return "its class computes in a way of its own"
     tensors = [f"{name}.{key}" for key in ("weight", "bias") if getattr(module, key) is not None]
     return ", ".join(filter(None, (_foreign(network, tensor, shared) for tensor in tensors)))
@@ -168,10 +168,10 @@ def _site(name: str, module: nn.Module) -> Fused:
         return Fused(name, axis=1, weight_axis=1, groups=module.groups, bias=bias)
     if isinstance(module, _ConvNd):
         return Fused(name, axis=1, bias=bias)
-    return Fused(name, axis=-1, weight_axis=1 if _is_conv1d(module) else 0, bias=bias)
+    return Fused(name, axis=-1, weight_axis=1 if is_conv1d(module) else 0, bias=bias)
 
 
-def _is_conv1d(module: nn.Module) -> bool:
+def is_conv1d(module: nn.Module) -> bool:
     """Tell whether a module is transformers' Conv1D: a linear layer with its weight transposed."""
     kind = type(module)
     return kind.__name__ == "Conv1D" and kind.__module__.startswith("transformers.")

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from rebasin_hub.tasks.network import Batch, Returned, TorchNetwork
 
-__all__ = ["Probe", "probed"]
+__all__ = ["Probe", "few_samples", "probed"]
 
 SAMPLES = 4
 
@@ -69,7 +69,7 @@ def probed(network: TorchNetwork) -> Probe:
                 handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
             if is_norm or next(module.parameters(recurse=False), None) is not None:
                 handles.append(module.register_forward_hook(_after(trace, name)))
-        output = network.forward({}, _few(network))
+        output = network.forward({}, few_samples(network))
     finally:
         for handle in handles:
             handle.remove()
@@ -92,7 +92,7 @@ def _after(trace: _Trace, name: str) -> Callable[[nn.Module, Any, Any], None]:
     return hook
 
 
-def _few(network: TorchNetwork) -> Batch:
+def few_samples(network: TorchNetwork) -> Batch:
     """Return the first samples of the data, on the network's device."""
     data = next(iter(network.data.values()))
     batch = next(iter(data.batches(min(SAMPLES, network.batch))))

@@ -14,7 +14,7 @@ from rebasin_hub.repair.moments import Moments, moments_of, pooled
 from rebasin_hub.repair.sites import Affine, Fused, Inner, Norm, Site
 from rebasin_hub.tasks.network import Batch, TorchNetwork
 
-__all__ = ["SetNorm", "SolveFused", "watched"]
+__all__ = ["SetNorm", "SolveFused", "mask_fits", "padding_mask", "watched"]
 
 SetNorm: TypeAlias = Callable[[Norm, Moments], Mapping[str, Tensor]]
 """From a norm and the moments of one batch to the tensors that it should use for this batch."""
@@ -58,7 +58,7 @@ def watched(
     with _hooked(network.module, sites, watch):
         for stored in batches:
             batch = stored.to(network.device)
-            watch.mask = _mask(batch)
+            watch.mask = padding_mask(batch)
             network.forward(inner, batch)
             count += 1
     if count == 0:
@@ -89,7 +89,7 @@ class _Watch:
                 getattr(module, name.rpartition(".")[2]).copy_(value)
 
     def after_fused(self, site: Fused, output: Tensor) -> Tensor | None:
-        mask = self.mask if site.axis == -1 and _fits(self.mask, output) else None
+        mask = self.mask if site.axis == -1 and mask_fits(self.mask, output) else None
         moments = moments_of(output, site.axis, mask)
         if moments is None:
             return None
@@ -130,11 +130,12 @@ def _fused_hook(watch: _Watch, site: Fused) -> Callable[[nn.Module, Any, Any], T
     return hook
 
 
-def _mask(batch: Batch) -> Tensor | None:
+def padding_mask(batch: Batch) -> Tensor | None:
     """Return which positions are no padding: (samples, positions) booleans."""
     mask = batch.inputs.get(MASK) if isinstance(batch.inputs, Mapping) else None
     return None if mask is None else mask.to(torch.bool)
 
 
-def _fits(mask: Tensor | None, output: Tensor) -> bool:
+def mask_fits(mask: Tensor | None, output: Tensor) -> bool:
+    """Tell whether a mask is of the positions of values whose last axis is the channels'."""
     return mask is not None and mask.ndim == 2 and output.shape[:-1] == mask.shape  # noqa: PLR2004

@@ -73,12 +73,24 @@ def alignment_lines(console: Console, alignment: Alignment) -> None:
         f"cosine similarity {alignment.start_cosine:.4f} → {alignment.cosine:.4f}"
         + ("" if gain > 0 else " (nothing was gained)"),
     )
+    if alignment.goal is not None:
+        goal = alignment.goal
+        line(
+            console,
+            goal.name,
+            f"{goal.identity:.4g} as numbered, {goal.start:.4g} at the start → {goal.end:.4g}"
+            + ("" if goal.end != goal.start else " (nothing was gained)"),
+        )
+    steps = "sweeps" if alignment.goal is None else "steps"
+    starts = len(alignment.restarts)
     line(
         console,
         "search",
-        f"{alignment.method}, {alignment.sweeps} sweeps, best of {len(alignment.restarts)} starts"
+        f"{alignment.method}, {alignment.sweeps:,} {steps}"
+        + (f", best of {starts} starts" if starts > 1 else "")
         + ("" if alignment.converged else "; it had not converged"),
     )
+    notes(console, alignment.notes)
 
 
 _VERDICTS = {

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from rebasin_hub.align import METHODS, Progress, State, align
+from rebasin_hub.align import METHODS, Progress, State, Watch, align
 from rebasin_hub.align.backend import select
 from rebasin_hub.align.family import families
 from rebasin_hub.align.problem import read_problem
@@ -35,7 +35,9 @@ def test_the_objective_never_falls_and_is_the_true_one(kind, size, seed, scale):
     b = {name: (scale * array).astype(np.float32) for name, array in b.items()}
     events: list[Progress] = []
 
-    found = align(binding, a.__getitem__, b.__getitem__, seed=seed, progress=events.append)
+    found = align(
+        binding, a.__getitem__, b.__getitem__, seed=seed, watch=Watch(report=events.append)
+    )
 
     binding.group.check(found.element)
     for restart in range(3):
@@ -349,7 +351,7 @@ def test_what_cannot_be_is_refused():
     def call(**options):
         return align(binding, a.__getitem__, b.__getitem__, **options)
 
-    with pytest.raises(InputError, match="'weights' is none of weight, identity, random"):
+    with pytest.raises(InputError, match="'weights' is none of weight, "):
         call(method="weights")
     with pytest.raises(InputError, match="restarts is 0, expected 1 or more"):
         call(restarts=0)

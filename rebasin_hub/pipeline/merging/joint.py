@@ -1,34 +1,30 @@
-"""Bring the models of a merge into one numbering."""
+"""Bring several models into one numbering."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from rebasin_hub.align import Alignment, align
-from rebasin_hub.align.many import Joint, align_many
+from rebasin_hub.align import Alignment, Evidence, align
+from rebasin_hub.align.many import Aligner, Joint, align_many
 from rebasin_hub.bind import Binding
 from rebasin_hub.errors import NotFiniteError
 from rebasin_hub.pipeline.matching import Matching
 from rebasin_hub.pipeline.progress import Progress, counting
 from rebasin_hub.rearrange import Read
 
-__all__ = ["align_models"]
+__all__ = ["align_models", "aligner"]
 
 
-def align_models(
+def aligner(
     binding: Binding,
-    models: Sequence[Read],
-    strategy: str,
     matching: Matching,
     progress: Progress | None,
-) -> Joint:
-    """Find one element for each model.
+    evidence: Evidence | None = None,
+) -> Aligner:
+    """Return what aligns one of several models, or a mean of some, to another.
 
-    Raises:
-        InputError: there is no such device.
-        NotFiniteError: weights that count are NaN or infinite.
-
+    Each search has the time limit of `matching` to itself.
     """
 
     def one(read_reference: Read, read_model: Read, *, first: bool, what: str) -> Alignment:
@@ -44,15 +40,43 @@ def align_models(
             method=matching.method,
             device=matching.device,
             seed=matching.seed,
-            progress=None
-            if progress is None
-            else lambda p: progress(f"{what}, start {p.restart + 1}, sweep {p.sweep + 1}", 0, 0),
+            evidence=evidence,
+            watch=matching.watch(progress, what),
             **options,
         )
 
+    return one
+
+
+def align_models(
+    binding: Binding,
+    models: Sequence[Read],
+    strategy: str,
+    matching: Matching,
+    progress: Progress | None,
+    *,
+    evidence: Evidence | None = None,
+) -> Joint:
+    """Find one element for each model of a merge.
+
+    Raises:
+        InputError: there is no such device, or no data where the method needs some.
+        NotFiniteError: weights that count are NaN or infinite.
+
+    """
     try:
-        return align_many(binding, models, one, strategy=strategy, seed=matching.seed)
+        return align_many(
+            binding,
+            models,
+            aligner(binding, matching, progress, evidence),
+            strategy=strategy,
+            seed=matching.seed,
+            device=matching.device,
+            watch=matching.watch(progress, strategy),
+        )
     except NotFiniteError as problem:
+        if evidence is not None:  # then a loss may have become so
+            raise
         raise NotFiniteError(
             f"{problem}\nWeights can only be matched where they are numbers; --no-align merges "
             "models as they are numbered."

@@ -13,7 +13,7 @@ from rebasin_hub.errors import InputError
 from rebasin_hub.pipeline.models import Model
 from rebasin_hub.pipeline.progress import Progress
 from rebasin_hub.rearrange import Array, Read
-from rebasin_hub.tasks import Network, Options, State, Subject, Task
+from rebasin_hub.tasks import Network, Options, State, Task
 from rebasin_hub.tensors import DTYPES, Header
 
 if TYPE_CHECKING:
@@ -56,9 +56,7 @@ class Meter:
         from rebasin_hub.tasks.find import find_task
 
         task = find_task(measured.task, measured.options)
-        opened = model.checkpoint
-        subject = Subject(opened.path, model.binding, opened.config, opened.tied)
-        return cls(measured, task, task.network(subject, device))
+        return cls(measured, task, task.network(model.subject, device))
 
     @property
     def facts(self) -> dict[str, Any]:
