@@ -15,12 +15,12 @@ from rebasin_hub.permute import Element
 from rebasin_hub.pipeline.apply import check_source, check_spec
 from rebasin_hub.pipeline.barrier.points import Points
 from rebasin_hub.pipeline.barrier.request import Request
+from rebasin_hub.pipeline.matching import Seen
 from rebasin_hub.pipeline.models import Model, open_like, open_model
 from rebasin_hub.pipeline.progress import Progress, counting
 from rebasin_hub.pipeline.write import Found
 from rebasin_hub.rearrange import Read, rearranged
 from rebasin_hub.record.model import AlignmentRecord, Letter, MatchRecord, ModelRecord
-from rebasin_hub.tasks import Subject
 
 __all__ = ["LETTERS", "Aligned", "Ends", "open_ends"]
 
@@ -55,12 +55,6 @@ class Ends:
         return self.models[0]
 
     @property
-    def subject(self) -> Subject:
-        """What a task builds the network from."""
-        opened = self.first.checkpoint
-        return Subject(opened.path, self.first.binding, opened.config, opened.tied)
-
-    @property
     def records(self) -> dict[Letter, ModelRecord]:
         """The models as a record names them."""
         return {
@@ -76,7 +70,9 @@ class Ends:
         ]
         return tuple(dict.fromkeys(told))
 
-    def align(self, request: Request, points: Points, progress: Progress | None) -> list[Aligned]:
+    def align(
+        self, request: Request, points: Points, progress: Progress | None, seen: Seen
+    ) -> list[Aligned]:
         """Return every model but the first with its renumbering; none where none is wanted.
 
         Renumberings that `points` has are taken from there, and new ones are kept there.
@@ -94,7 +90,8 @@ class Ends:
         ):
             kept = points.permutations(letter)
             known = kept if kept is not None and kept.exists() else None
-            aligned = self._align(model, digest, request.permutations or known, request, progress)
+            file = request.permutations or known
+            aligned = self._align(model, digest, file, request, progress=progress, seen=seen)
             if kept is not None and known is None:
                 aligned.file.save(kept)
             found.append(aligned)
@@ -106,17 +103,17 @@ class Ends:
         digest: str,
         file: Path | None,
         request: Request,
+        *,
         progress: Progress | None,
+        seen: Seen,
     ) -> Aligned:
         if file is not None:
             stored = PermutationFile.load(file)
             check_spec(stored, model, file)
             check_source(stored, digest, file, model.checkpoint.path)
-            found = align(
-                model.binding, self.first.read, model.read, method="identity", start=stored.element
-            )
+            found = align(model.binding, self.first.read, model.read, method=stored.element)
         else:
-            found = request.matching.run(self.first, model, progress)
+            found = request.matching.run(self.first, model, progress, seen=seen)
             renumbered = model.digest(rearranged(model.binding, found.element, model.read))
             kept = Found(found.element, found.method, found, self.digests[0])
             stored = kept.file(model, digest, renumbered)

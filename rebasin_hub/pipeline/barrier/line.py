@@ -6,18 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from rebasin_hub.barrier import Interval, grid, resampled
+from rebasin_hub.barrier import grid, resampled
+from rebasin_hub.pipeline.barrier.columns import columns_of, entezari_of, figure_of, frankle_of
 from rebasin_hub.pipeline.barrier.ends import Aligned, Ends
 from rebasin_hub.pipeline.barrier.measure import Job, Measurer
 from rebasin_hub.pipeline.barrier.points import Measured
 from rebasin_hub.record.model import (
     Baseline,
     CurveRecord,
-    Figure,
-    Intervals,
     Numbering,
     Removed,
     Treatment,
@@ -98,76 +94,45 @@ def _measure(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Column:
-    """One column on one split: (points, samples) sums of losses and errors, and temperatures."""
-
-    numbering: Numbering
-    treatment: Treatment
-    losses: NDArray[np.float64]
-    errors: NDArray[np.float64]
-    temperature: list[float | None] | None = None
-
-
-def _columns(line: _Line, split: str) -> list[_Column]:
-    columns = []
-    for (numbering, treatment), places in line.scores.items():
-        here = [place[split] for place in places]
-        losses, errors = (np.stack([getattr(m, key) for m in here]) for key in ("losses", "errors"))
-        columns.append(_Column(numbering, treatment, losses, errors))
-        softened = [m.calibrated for m in here if m.calibrated is not None]
-        if treatment == "as is" and line.calibrated and softened:
-            temperature: list[float | None] = [m.temperature for m in here]
-            columns.append(
-                _Column(numbering, "calibrated", np.stack(softened), errors, temperature)
-            )
-    return columns
-
-
 def _curves(line: _Line, seed: int) -> tuple[list[CurveRecord], list[Removed]]:
     curves, removed = [], []
     for split in line.splits:
-        columns = _columns(line, split)
+        columns = [
+            (numbering, column)
+            for (numbering, treatment), places in line.scores.items()
+            for column in columns_of({treatment: places}, split, calibrated=line.calibrated)
+        ]
         counts = next(iter(line.scores.values()))[0][split].counts
         found = resampled(
             line.lambdas,
-            [values for column in columns for values in (column.losses, column.errors)],
+            [values for _, column in columns for values in (column.losses, column.errors)],
             counts,
             seed=seed,
         )
-        for number, column in enumerate(columns):
-            loss, error = 2 * number, 2 * number + 1
-            curves.append(
-                CurveRecord(
-                    numbering=column.numbering,
-                    treatment=column.treatment,
-                    split=split,
-                    loss=found.means[loss].tolist(),
-                    error=found.means[error].tolist(),
-                    temperature=column.temperature,
-                    entezari=_intervals(found.entezari(loss), found.entezari(error)),
-                    frankle=_intervals(found.frankle(loss), found.frankle(error)),
-                )
+        curves += [
+            CurveRecord(
+                numbering=numbering,
+                treatment=column.treatment,
+                split=split,
+                loss=found.means[2 * number].tolist(),
+                error=found.means[2 * number + 1].tolist(),
+                temperature=column.temperature,
+                entezari=entezari_of(found, number),
+                frankle=frankle_of(found, number),
             )
-        places = {(column.numbering, column.treatment): 2 * i for i, column in enumerate(columns)}
+            for number, (numbering, column) in enumerate(columns)
+        ]
+        number_of = {(numbering, c.treatment): 2 * i for i, (numbering, c) in enumerate(columns)}
         removed += [
             Removed(
                 split=split,
                 treatment=treatment,
-                share=_figure(found.removed(places["naive", treatment], place)),
+                share=figure_of(found.removed(number_of["naive", treatment], number)),
             )
-            for (numbering, treatment), place in places.items()
+            for (numbering, treatment), number in number_of.items()
             if numbering == "aligned"
         ]
     return curves, removed
-
-
-def _intervals(loss: Interval, error: Interval) -> Intervals:
-    return Intervals(loss=_figure(loss), error=_figure(error))
-
-
-def _figure(interval: Interval) -> Figure:
-    return Figure(value=interval.value, low=interval.low, high=interval.high)
 
 
 def _baselines(line: _Line) -> list[Baseline]:

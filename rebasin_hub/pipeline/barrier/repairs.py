@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -19,6 +19,9 @@ from rebasin_hub.tasks import Network, State
 from rebasin_hub.tasks.network import TorchNetwork
 
 __all__ = ["Repairs"]
+
+ENDS = 8
+"""Whose statistics are kept: enough for a line or a plane, and bounded where there are many."""
 
 
 class Repairs:
@@ -37,7 +40,7 @@ class Repairs:
         self._samples = samples
         self._seed = seed
         self._layers = layers(network)
-        self._ends: list[tuple[State, Targets]] = []
+        self._ends: deque[tuple[State, Targets]] = deque(maxlen=ENDS)
 
     @property
     def has_statistics(self) -> bool:

@@ -53,7 +53,7 @@ def measure_barrier(
         if dry_run:
             return setting.plan(request, ends)
         points = Points(output, facts_of(request, ends, setting), force=force)
-        aligned = ends.align(request, points, progress)
+        aligned = ends.align(request, points, progress, (setting.task, setting.network))
         measurer = Measurer(
             setting.network, setting.treatments, setting.task.splits, points, progress
         )

@@ -121,7 +121,7 @@ def set_up(request: Request, ends: Ends) -> Setting:
 
     """
     task = find_task(request.task, request.options)
-    network = task.network(ends.subject, request.matching.device)
+    network = task.network(ends.first.subject, request.matching.device)
     treatments = treatments_of(
         network,
         request.treatments,
@@ -138,7 +138,14 @@ def facts_of(request: Request, ends: Ends, setting: Setting) -> dict[str, object
     return {
         "models": ends.digests,
         "spec": ends.first.spec_digest,
-        "align": [request.align, matching.method, matching.seed, matching.restarts],
+        "align": [
+            request.align,
+            matching.method,
+            matching.seed,
+            matching.restarts,
+            matching.seconds,
+            None if matching.start is None else file_digest(matching.start),
+        ],
         "permutations": None if stored is None else file_digest(stored),
         "task": setting.task_record().model_dump(),
         "batch": request.options.batch,
