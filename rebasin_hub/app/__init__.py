@@ -17,6 +17,10 @@ import typer
 from rebasin_hub import __version__
 from rebasin_hub.app.barrier import EXAMPLE as BARRIER_EXAMPLE
 from rebasin_hub.app.barrier import barrier, tasks
+from rebasin_hub.app.connect import EXAMPLE as CONNECT_EXAMPLE
+from rebasin_hub.app.connect import connect
+from rebasin_hub.app.convert import EXAMPLE as CONVERT_EXAMPLE
+from rebasin_hub.app.convert import convert
 from rebasin_hub.app.hub import (
     CARD_EXAMPLE,
     PULL_EXAMPLE,
@@ -26,10 +30,12 @@ from rebasin_hub.app.hub import (
     pull,
     push,
 )
-from rebasin_hub.app.lazy import lazy_registry
+from rebasin_hub.app.lazy import lazy_group
 from rebasin_hub.app.merging import EXAMPLE as MERGE_EXAMPLE
 from rebasin_hub.app.merging import merge
 from rebasin_hub.app.options import (
+    Batch,
+    Data,
     Device,
     DryRun,
     Force,
@@ -38,13 +44,17 @@ from rebasin_hub.app.options import (
     ModelPath,
     Output,
     Restarts,
+    Seconds,
     Seed,
+    Settings,
     Sizes,
     SpecOption,
+    Start,
     choice_of,
+    task_options,
 )
 from rebasin_hub.app.specs import spec_app
-from rebasin_hub.errors import RebasinError
+from rebasin_hub.errors import RebasinError, StoppedError
 
 __all__ = ["app", "main"]
 
@@ -60,7 +70,22 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(spec_app, name="spec")
-app.add_typer(lazy_registry, name="registry")
+app.add_typer(
+    lazy_group(
+        "rebasin_hub.app.registry",
+        text="A registry of models on this machine: immutable numbered versions, movable aliases, "
+        "lineage, and `which FILE`. A version is named NAME (the newest), NAME@ALIAS or NAME:3.",
+    ),
+    name="registry",
+)
+app.add_typer(
+    lazy_group(
+        "rebasin_hub.app.experiment",
+        text="Run the experiments of the field: training, measuring, a table, a picture and a "
+        "page.",
+    ),
+    name="experiment",
+)
 app.add_typer(hub_app, name="hub")
 
 
@@ -150,29 +175,55 @@ def align(
         Path, typer.Argument(help="The checkpoint to align to.", metavar="REFERENCE")
     ],
     output: Output = None,
+    method: Method = "weight",
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="What the network computes on, for methods that look at it; `rebasin-hub tasks` "
+            "lists what there is."
+        ),
+    ] = None,
+    data: Data = None,
+    batch: Batch = None,
+    settings: Settings = None,
+    start: Start = None,
+    seconds: Seconds = None,
     spec: SpecOption = None,
     size: Sizes = None,
-    method: Method = "weight",
     device: Device = "auto",
     restarts: Restarts = None,
     seed: Seed = 0,
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Find the permutations that bring MODEL to REFERENCE, and write them to a small file."""
+    """Find the permutations that bring MODEL to REFERENCE, and write them to a small file.
+
+    By weight matching, or by any other method of the field. A search that fails or is interrupted
+    leaves the best that it had found beside the output.
+    """
     from rebasin_hub.pipeline.locate import locate
     from rebasin_hub.pipeline.matching import Matching, align_models
     from rebasin_hub.report import progress_bar, show
 
     choice = choice_of(spec, size)
     path, target = locate([model, reference], choice)
+    matching = Matching(
+        method,
+        device,
+        seed,
+        restarts,
+        start=start,
+        seconds=seconds,
+        task=task,
+        options=task_options(data, None, batch, settings, seed),
+    )
     with progress_bar() as progress:
         result = align_models(
             path,
             target,
             output,
             choice=choice,
-            matching=Matching(method, device, seed, restarts),
+            matching=matching,
             force=force,
             progress=progress,
         )
@@ -245,8 +296,22 @@ def compose(
 
 
 app.command(epilog=MERGE_EXAMPLE)(merge)
+app.command(epilog=CONVERT_EXAMPLE)(convert)
 app.command(epilog=BARRIER_EXAMPLE)(barrier)
+app.command(epilog=CONNECT_EXAMPLE)(connect)
 app.command(epilog="Example: `rebasin-hub tasks`")(tasks)
+
+
+@app.command(epilog="Example: `rebasin-hub methods`")
+def methods(json: Json = False) -> None:
+    """List the methods of aligning, with their settings."""
+    from rebasin_hub.align import METHODS
+    from rebasin_hub.align.method import MethodKind
+    from rebasin_hub.report import show
+
+    show([MethodKind.of(name, method) for name, method in METHODS.items()], json=json)
+
+
 app.command(epilog=PUSH_EXAMPLE)(push)
 app.command(epilog=PULL_EXAMPLE)(pull)
 app.command(epilog=CARD_EXAMPLE)(card)
@@ -353,7 +418,7 @@ def main() -> None:
         finally:
             sys.stdout.flush()
     except RebasinError as error:
-        _fail(f"error: {error}", 1)
+        _fail(f"error: {error}", 130 if isinstance(error, StoppedError) else 1)
     except OSError as error:
         # Files are dealt with where they are read and written: this is standard output that is
         # closed or has a full disk behind it. Python would flush it once more and complain.

@@ -19,10 +19,12 @@ from rebasin_hub.app.options import (
     Limit,
     Method,
     Restarts,
+    Seconds,
     Seed,
     Settings,
     Sizes,
     SpecOption,
+    Start,
     choice_of,
     task_options,
 )
@@ -33,7 +35,6 @@ EXAMPLE = (
     "Example: `rebasin-hub barrier a.safetensors b.safetensors --task mnist --data data/ -o report`"
 )
 
-LINE, PLANE = 2, 3
 PLANE_POINTS = 21
 
 
@@ -83,6 +84,8 @@ def barrier(
         bool, typer.Option("--no-align", help="Measure the models as they are numbered.")
     ] = False,
     align_method: Method = "weight",
+    start: Start = None,
+    seconds: Seconds = None,
     spec: SpecOption = None,
     size: Sizes = None,
     device: Device = "auto",
@@ -98,13 +101,13 @@ def barrier(
     """
     from rebasin_hub.barrier import POINTS
     from rebasin_hub.pipeline.barrier import Request, measure_barrier
+    from rebasin_hub.pipeline.barrier.request import LINE, PLANE
     from rebasin_hub.pipeline.locate import locate
     from rebasin_hub.pipeline.matching import Matching
     from rebasin_hub.record import Record
     from rebasin_hub.report import progress_bar, save_report, show
 
-    wanted = PLANE if plane else LINE
-    if len(models) != wanted:
+    if len(models) != (PLANE if plane else LINE):
         raise typer.BadParameter(
             f"{len(models)} models were given; "
             + ("--plane takes three" if plane else "a line takes two, a plane --plane and three")
@@ -115,7 +118,7 @@ def barrier(
         task=task,
         options=task_options(data, limit, batch, settings, seed),
         choice=choice,
-        matching=Matching(align_method, device, seed, restarts),
+        matching=Matching(align_method, device, seed, restarts, start, seconds),
         permutations=permutations,
         align=not no_align,
         points=points or (PLANE_POINTS if plane else POINTS),

@@ -24,10 +24,12 @@ __all__ = [
     "ModelPath",
     "Output",
     "Restarts",
+    "Seconds",
     "Seed",
     "Settings",
     "Sizes",
     "SpecOption",
+    "Start",
     "choice_of",
     "floats",
     "sizes_of",
@@ -38,7 +40,8 @@ __all__ = [
 ModelPath = Annotated[
     Path,
     typer.Argument(
-        help="A .safetensors, .pt, .pth, .bin or .ckpt file, a Hugging Face directory, "
+        help="A .safetensors, .pt, .pth, .bin, .ckpt, .onnx, .npz, .msgpack or .gguf file, a "
+        "Hugging Face directory, "
         "org/name[@revision] on the Hub, or registry:name[@alias].",
         metavar="MODEL",
     ),
@@ -60,7 +63,22 @@ Sizes = Annotated[
         metavar="NAME=N",
     ),
 ]
-Method = Annotated[str, typer.Option(help="How to align.")]
+Method = Annotated[
+    str,
+    typer.Option(
+        help="How to align; `rebasin-hub methods` lists what there is. Settings follow a colon: "
+        "`straight-through:rate=0.005,steps=200`.",
+        metavar="METHOD",
+    ),
+]
+Start = Annotated[
+    Path | None,
+    typer.Option(help="Search on from this permutation file.", metavar="FILE"),
+]
+Seconds = Annotated[
+    float | None,
+    typer.Option(help="End each search after this long, with the best it has.", min=0),
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")]
 Restarts = Annotated[
     int | None,

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from rebasin_hub.registry import Parent
     from rebasin_hub.registry.registry import Registry
 
-__all__ = ["registry_app"]
+__all__ = ["group"]
 
-registry_app = typer.Typer(rich_markup_mode="markdown")
-"""Its help stands where it is built from, in `lazy`."""
+group = typer.Typer(rich_markup_mode="markdown")
+"""Its help stands where it is named, in the package."""
 
 Place = Annotated[
     Path | None,
@@ -56,7 +56,7 @@ def _open(place: Path | None) -> Registry:
     return Registry(place)
 
 
-@registry_app.command("add", epilog="Example: `rebasin-hub registry add model.safetensors resnet`")
+@group.command("add", epilog="Example: `rebasin-hub registry add model.safetensors resnet`")
 def add(
     model: ModelPath,
     name: Annotated[str, typer.Argument(help="The model's name.", metavar="NAME")],
@@ -168,7 +168,7 @@ def _tags(entries: list[str] | None) -> dict[str, str | None]:
     return {key: value for key, _, value in (entry.partition("=") for entry in entries or ())}
 
 
-@registry_app.command("list", epilog="Example: `rebasin-hub registry list resnet`")
+@group.command("list", epilog="Example: `rebasin-hub registry list resnet`")
 def list_(
     name: Annotated[
         str | None, typer.Argument(help="List this model's versions.", metavar="NAME")
@@ -183,7 +183,7 @@ def list_(
         show(opened.models() if name is None else opened.versions(name), json=json)
 
 
-@registry_app.command("show", epilog="Example: `rebasin-hub registry show resnet@champion`")
+@group.command("show", epilog="Example: `rebasin-hub registry show resnet@champion`")
 def show_(version: Ref, registry: Place = None, json: Json = False) -> None:
     """Show everything that is known of a version."""
     from rebasin_hub.report import show
@@ -192,14 +192,14 @@ def show_(version: Ref, registry: Place = None, json: Json = False) -> None:
         show(opened.show(version), json=json)
 
 
-@registry_app.command("path", epilog="Example: `rebasin-hub registry path resnet@champion`")
+@group.command("path", epilog="Example: `rebasin-hub registry path resnet@champion`")
 def path(version: Ref, registry: Place = None) -> None:
     """Print a path that a version can be opened from, restored from the store if needed."""
     with _open(registry) as opened:
         typer.echo(str(opened.resolve(version)))
 
 
-@registry_app.command("alias", epilog="Example: `rebasin-hub registry alias resnet:3 champion`")
+@group.command("alias", epilog="Example: `rebasin-hub registry alias resnet:3 champion`")
 def alias(
     version: Ref,
     alias: Annotated[str, typer.Argument(help="The alias.", metavar="ALIAS")],
@@ -222,7 +222,7 @@ def alias(
             show(opened.alias(version, alias), json=json)
 
 
-@registry_app.command("rollback", epilog="Example: `rebasin-hub registry rollback resnet@champion`")
+@group.command("rollback", epilog="Example: `rebasin-hub registry rollback resnet@champion`")
 def rollback(
     alias: Annotated[str, typer.Argument(help="The alias to move back.", metavar="NAME@ALIAS")],
     registry: Place = None,
@@ -245,7 +245,7 @@ def _aliased(text: str) -> tuple[str, str]:
     return reference.name, reference.alias
 
 
-@registry_app.command("history", epilog="Example: `rebasin-hub registry history resnet@champion`")
+@group.command("history", epilog="Example: `rebasin-hub registry history resnet@champion`")
 def history(
     alias: Annotated[
         str, typer.Argument(help="A model, or one of its aliases.", metavar="NAME[@ALIAS]")
@@ -262,7 +262,7 @@ def history(
         show(opened.history(reference.name, reference.alias), json=json)
 
 
-@registry_app.command("tag", epilog="Example: `rebasin-hub registry tag resnet:3 data=cifar10`")
+@group.command("tag", epilog="Example: `rebasin-hub registry tag resnet:3 data=cifar10`")
 def tag(
     version: Ref,
     tags: Annotated[list[str], typer.Argument(help="Free texts to set.", metavar="KEY[=VALUE]…")],
@@ -278,7 +278,7 @@ def tag(
         show([opened.tag(version, wanted)], json=json)
 
 
-@registry_app.command(
+@group.command(
     "metric", epilog="Example: `rebasin-hub registry metric merged:1 --record rebasin.json`"
 )
 def metric(
@@ -308,7 +308,7 @@ def metric(
     show(list(found), json=json)
 
 
-@registry_app.command(
+@group.command(
     "link", epilog="Example: `rebasin-hub registry link tuned:2 fine-tuned-from base:1`"
 )
 def link(
@@ -329,7 +329,7 @@ def link(
         show(opened.lineage(version), json=json)
 
 
-@registry_app.command("lineage", epilog="Example: `rebasin-hub registry lineage merged:1`")
+@group.command("lineage", epilog="Example: `rebasin-hub registry lineage merged:1`")
 def lineage(
     version: Ref,
     dot: Annotated[bool, typer.Option("--dot", help="Print a Graphviz graph.")] = False,
@@ -355,7 +355,7 @@ def lineage(
         show(found, json=json)
 
 
-@registry_app.command("which", epilog="Example: `rebasin-hub registry which model.safetensors`")
+@group.command("which", epilog="Example: `rebasin-hub registry which model.safetensors`")
 def which(
     model: ModelPath,
     spec: SpecOption = None,
@@ -378,7 +378,7 @@ def which(
     raise typer.Exit(0 if found.matches else 1)
 
 
-@registry_app.command("duplicates", epilog="Example: `rebasin-hub registry duplicates`")
+@group.command("duplicates", epilog="Example: `rebasin-hub registry duplicates`")
 def duplicates(registry: Place = None, json: Json = False) -> None:
     """List versions that are the same model up to renumbering."""
     from rebasin_hub.report import show
@@ -387,7 +387,7 @@ def duplicates(registry: Place = None, json: Json = False) -> None:
         show(opened.duplicates(), json=json)
 
 
-@registry_app.command(
+@group.command(
     "set-reference", epilog="Example: `rebasin-hub registry set-reference resnet@champion`"
 )
 def set_reference(
@@ -405,7 +405,7 @@ def set_reference(
         show(opened.references() if version is None else [opened.set_reference(version)], json=json)
 
 
-@registry_app.command("store", epilog="Example: `rebasin-hub registry store resnet:1`")
+@group.command("store", epilog="Example: `rebasin-hub registry store resnet:1`")
 def store(version: Ref, registry: Place = None, json: Json = False) -> None:
     """Copy a version's files into the store, where nothing can change them."""
     from rebasin_hub.report import show
@@ -414,7 +414,7 @@ def store(version: Ref, registry: Place = None, json: Json = False) -> None:
         show([opened.move_into_store(version)], json=json)
 
 
-@registry_app.command(
+@group.command(
     "relocate", epilog="Example: `rebasin-hub registry relocate resnet:1 /new/model.safetensors`"
 )
 def relocate(version: Ref, model: ModelPath, registry: Place = None, json: Json = False) -> None:
@@ -425,7 +425,7 @@ def relocate(version: Ref, model: ModelPath, registry: Place = None, json: Json 
         show([opened.relocate(version, model)], json=json)
 
 
-@registry_app.command("rm", epilog="Example: `rebasin-hub registry rm resnet:2`")
+@group.command("rm", epilog="Example: `rebasin-hub registry rm resnet:2`")
 def rm(
     version: Ref,
     undo: Annotated[bool, typer.Option("--undo", help="Bring it back, until gc has run.")] = False,
@@ -443,7 +443,7 @@ def rm(
         show([opened.rm(version, undo=undo)], json=json)
 
 
-@registry_app.command("verify", epilog="Example: `rebasin-hub registry verify`")
+@group.command("verify", epilog="Example: `rebasin-hub registry verify`")
 def verify(
     quick: Annotated[
         bool, typer.Option("--quick", help="Trust sizes and times; read no content.")
@@ -464,7 +464,7 @@ def verify(
     raise typer.Exit(0 if found.sound else 1)
 
 
-@registry_app.command("gc", epilog="Example: `rebasin-hub registry gc --dry-run`")
+@group.command("gc", epilog="Example: `rebasin-hub registry gc --dry-run`")
 def gc(
     grace: Annotated[
         float, typer.Option(help="Seconds that something must have been unused.", min=0)
@@ -480,7 +480,7 @@ def gc(
         show(opened.gc(grace=grace, dry_run=dry_run), json=json)
 
 
-@registry_app.command("export", epilog="Example: `rebasin-hub registry export resnet:3 -o r.tar`")
+@group.command("export", epilog="Example: `rebasin-hub registry export resnet:3 -o r.tar`")
 def export(
     versions: Annotated[list[str], typer.Argument(help="What to export.", metavar="VERSION…")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Where to write.", metavar="OUT")],
@@ -495,7 +495,7 @@ def export(
         show(opened.export(versions, output, force=force), json=json)
 
 
-@registry_app.command("import", epilog="Example: `rebasin-hub registry import r.tar`")
+@group.command("import", epilog="Example: `rebasin-hub registry import r.tar`")
 def import_(
     archive: Annotated[Path, typer.Argument(help="What `export` wrote.", metavar="ARCHIVE")],
     prefix: Annotated[
