@@ -87,14 +87,21 @@ def operand(backend: Backend, array: Array, view: View, unaligned: Collection[in
 
 
 def _views(block: Block, group: SymmetryGroup) -> Iterator[tuple[tuple[str, ...], tuple[int, ...]]]:
-    """Yield every choice of one atom for each factor whose parent is chosen too."""
+    """Yield every largest choice of atoms, one a factor at most, whose parents are chosen too.
+
+    Dependents of one parent that stand at different places of it have no choice in common.
+    """
     places = {name: at for name, at in places_of(block).items() if name in group.factors}
     factors = tuple(name for name in group.factors if name in places)
-    if not factors:
-        return
-    for active in itertools.product(*(places[name] for name in factors)):
-        if all(block.parents[n] is None or block.parents[n] in active for n in active):
-            yield factors, active
+    choices = []
+    for chosen in itertools.product(*((*places[name], None) for name in factors)):
+        active = tuple(n for n in chosen if n is not None)
+        if active and all(block.parents[n] is None or block.parents[n] in active for n in active):
+            names = tuple(f for f, n in zip(factors, chosen, strict=True) if n is not None)
+            choices.append((names, active))
+    for names, active in choices:
+        if not any(set(active) < set(other) for _, other in choices):
+            yield names, active
 
 
 def _touches_fixed(block: Block, members: tuple[str, ...]) -> bool:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from rebasin_hub.align import METHODS, Progress, State, Watch, align
+from rebasin_hub.align import Progress, State, Watch, align
 from rebasin_hub.align.backend import select
 from rebasin_hub.align.family import families
 from rebasin_hub.align.problem import read_problem
@@ -361,4 +361,3 @@ def test_what_cannot_be_is_refused():
         call(device="gpu")
     with pytest.raises(PermutationError, match=r"they lack hidden\[0\]"):
         call(start={})
-    assert set(METHODS) == {"weight", "identity", "random"}
