@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from rebasin_hub.align import Alignment, Evidence, align
+from rebasin_hub.align import Alignment, Evidence
 from rebasin_hub.align.many import Aligner, Joint, align_many
 from rebasin_hub.bind import Binding
 from rebasin_hub.errors import NotFiniteError
@@ -28,21 +27,14 @@ def aligner(
     """
 
     def one(read_reference: Read, read_model: Read, *, first: bool, what: str) -> Alignment:
-        options: dict[str, Any] = {}
-        if not first:
-            options = {"start": binding.group.identity(), "restarts": 1}
-        elif matching.restarts is not None:
-            options = {"restarts": matching.restarts}
-        return align(
+        return matching.search(
             binding,
             counting(read_reference, binding.header, progress, f"reading, {what}"),
             counting(read_model, binding.header, progress, f"reading, {what}"),
-            method=matching.method,
-            device=matching.device,
-            seed=matching.seed,
             evidence=evidence,
             watch=matching.watch(progress, what),
-            **options,
+            start=None if first else binding.group.identity(),
+            restarts=None if first else 1,
         )
 
     return one

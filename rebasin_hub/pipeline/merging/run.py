@@ -175,7 +175,15 @@ def _carried_out(work: _Work, *, force: bool, progress: Progress | None) -> Merg
     joint = None
     if recipe.align:
         binding = work.first.binding
-        joint = align_models(binding, digesting, recipe.strategy, work.matching, progress)
+        seen = None if meter is None else (meter.task, meter.network)
+        joint = align_models(
+            binding,
+            digesting,
+            recipe.strategy,
+            work.matching,
+            progress,
+            evidence=work.matching.evidence(work.first, seen),
+        )
     readers = _readers(work, digesting, joint)
     selected = None
     if meter is not None and recipe.select_weight:

@@ -1,0 +1,263 @@
+"""Dense passes over a matrix, compiled by numba; imported only where numba is there."""
+
+# ruff: noqa: PLR0917  (compiled code takes its arguments by position)
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["all_finite", "beyond", "compiled", "gather", "helper", "top_columns", "top_rows"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+BLOCK = 32
+"""Entries that are compared at once, without a branch, before any is looked at alone."""
+
+
+def helper(function: Function) -> Function:
+    """Compile a function that others call; its machine code is kept with theirs."""
+    return cast("Function", numba.njit(nogil=True)(function))
+
+
+def compiled(function: Function) -> Function:
+    """Compile a function for each type of its first argument, an array, when it is first called.
+
+    The machine code is kept on disk where that works. Every type has files of its own: processes
+    that compile one function for several types at once would overwrite each other's.
+    """
+    variants: dict[tuple[str, bool], Any] = {}
+
+    @functools.wraps(function)
+    def called(first: NDArray[Any], *others: Any) -> Any:  # noqa: ANN401
+        kind = (first.dtype.name, first.flags.writeable)
+        if kind not in variants:
+            variants[kind] = _compile(function, "_".join(map(str, kind)))
+        return variants[kind](first, *others)
+
+    return cast("Function", called)
+
+
+def _compile(function: Callable[..., Any], kind: str) -> Callable[..., Any]:
+    copy = types.FunctionType(function.__code__, function.__globals__, function.__name__)
+    copy.__qualname__ = f"{function.__qualname__}_{kind}"
+    try:
+        return cast("Callable[..., Any]", numba.njit(cache=True, nogil=True)(copy))
+    except RuntimeError:  # neither the package's folder nor the user's cache can be written
+        return cast("Callable[..., Any]", numba.njit(nogil=True)(copy))
+
+
+@compiled
+def all_finite(bits: NDArray[Any], exponent: Any) -> bool:  # noqa: ANN401
+    """Tell whether no number has all bits of its exponent set, which NaN and infinities have."""
+    for i in range(len(bits)):
+        highest = exponent & ~exponent
+        for j in range(bits.shape[1]):
+            highest = max(highest, bits[i, j] & exponent)
+        if highest == exponent:
+            return False
+    return True
+
+
+@helper
+def _keep_largest(values: NDArray[Any], places: NDArray[Any], count: int, k: int) -> Any:  # noqa: ANN401
+    """Bring the k largest of `count` values to the front (Hoare); return the least of them."""
+    low, high = 0, count - 1
+    while low < high:
+        pivot = values[(low + high) // 2]
+        a, b = low, high
+        while a <= b:
+            while values[a] > pivot:
+                a += 1
+            while values[b] < pivot:
+                b -= 1
+            if a <= b:
+                values[a], values[b] = values[b], values[a]
+                places[a], places[b] = places[b], places[a]
+                a += 1
+                b -= 1
+        if k - 1 <= b:
+            high = b
+        elif k - 1 >= a:
+            low = a
+        else:
+            break
+    return values[k - 1]
+
+
+@helper
+def _scan(
+    row: NDArray[Any],
+    prices: NDArray[Any],
+    first: int,
+    last: int,
+    floor: Any,  # noqa: ANN401
+    values: NDArray[Any],
+    places: NDArray[Any],
+    count: int,
+    k: int,
+) -> Any:  # noqa: ANN401
+    """Collect the entries of `row - prices` above a floor, which rises as the buffer fills.
+
+    The buffer has room for k entries and two blocks at least.
+    """
+    start = first
+    while start < last:
+        end = min(start + BLOCK, last)
+        # A slice's indices are known to be positive, without which nothing is vectorized.
+        block, price, hit = row[start:end], prices[start:end], False
+        for j in range(len(block)):
+            hit |= block[j] - price[j] > floor
+        if hit:
+            if count + BLOCK > len(values):
+                floor = _keep_largest(values, places, count, k)
+                count = k
+            for j in range(len(block)):  # without a branch, which would be foreseen badly
+                value = block[j] - price[j]
+                values[count], places[count] = value, start + j
+                count += value > floor
+        start = end
+    return count, floor
+
+
+@compiled
+def top_rows(
+    scores: NDArray[Any],
+    prices: NDArray[Any],
+    k: int,
+    counts: NDArray[Any],
+    values: NDArray[Any],
+    places: NDArray[Any],
+) -> None:
+    """Collect about the k largest entries of each row of `scores - prices`.
+
+    An eighth of the row gives a floor for the rest, so that few entries are looked at alone.
+    Each row starts at a place of its own, so that rows full of ties choose different columns.
+    """
+    n, m = scores.shape
+    part, few = m // 8, max(1, k // 4)
+    nothing = prices.dtype.type(-np.inf)
+    for i in range(n):
+        row, kept, where = scores[i], values[i], places[i]
+        turn = (i * 40503) % m
+        middle = (turn + part) % m
+        floor = nothing
+        if middle >= turn:
+            count, floor = _scan(row, prices, turn, middle, floor, kept, where, 0, few)
+        else:
+            count, floor = _scan(row, prices, turn, m, floor, kept, where, 0, few)
+            count, floor = _scan(row, prices, 0, middle, floor, kept, where, count, few)
+        if count > few:
+            floor = _keep_largest(kept, where, count, few)
+            count = few
+        if middle < turn:
+            count, floor = _scan(row, prices, middle, turn, floor, kept, where, count, k)
+        else:
+            count, floor = _scan(row, prices, middle, m, floor, kept, where, count, k)
+            count, floor = _scan(row, prices, 0, turn, floor, kept, where, count, k)
+        if count > k:
+            _keep_largest(kept, where, count, k)
+            count = k
+        counts[i] = count
+
+
+@compiled
+def top_columns(  # noqa: C901 (compiled as one loop)
+    scores: NDArray[Any],
+    prices: NDArray[Any],
+    k: int,
+    counts: NDArray[Any],
+    values: NDArray[Any],
+    places: NDArray[Any],
+    floors: NDArray[Any],
+) -> None:
+    """Collect about the k largest entries of each column of `scores - prices[:, None]`.
+
+    The matrix is read in the order of its rows; every column has its own buffer and floor.
+    """
+    n, m = scores.shape
+    part, kept = n // 8, max(1, k // 4)
+    limit = values.shape[1]
+    for i in range(n):
+        if i == part:
+            for j in range(m):
+                if counts[j] > kept:
+                    floors[j] = _keep_largest(values[j], places[j], counts[j], kept)
+                    counts[j] = kept
+            kept = k
+        row, price = scores[i], prices[i]
+        start = 0
+        while start < m:
+            end = min(start + BLOCK, m)
+            block, floor, hit = row[start:end], floors[start:end], False
+            for j in range(len(block)):
+                hit |= block[j] - price > floor[j]
+            if hit:
+                for j in range(start, end):
+                    value = row[j] - price
+                    if value > floors[j]:
+                        count = counts[j]
+                        values[j, count], places[j, count] = value, i
+                        count += 1
+                        if count == limit:
+                            floors[j] = _keep_largest(values[j], places[j], count, kept)
+                            count = kept
+                        counts[j] = count
+            start = end
+    for j in range(m):
+        if counts[j] > k:
+            _keep_largest(values[j], places[j], counts[j], k)
+            counts[j] = k
+
+
+@compiled
+def beyond(
+    scores: NDArray[Any],
+    prices: NDArray[Any],
+    floors: NDArray[Any],
+    slack: float,
+    k: int,
+    maxima: NDArray[Any],
+    counts: NDArray[Any],
+    places: NDArray[Any],
+) -> None:
+    """Find the entries of `scores - prices` above each row's floor, in float64.
+
+    `maxima` becomes the larger of the floor and the row's maximum, exactly; `places` holds at most
+    k entries of a row that are above the floor by more than `slack`, the largest ones.
+    """
+    n, m = scores.shape
+    values = np.empty(places.shape[1])
+    for i in range(n):
+        row, floor = scores[i], floors[i]
+        highest, start, count = floor, 0, 0
+        limit = floor + slack
+        while start < m:
+            end = min(start + 512, m)
+            block, price, hits = row[start:end], prices[start:end], 0
+            for j in range(len(block)):
+                hits += block[j] - price[j] > floor
+            if hits:
+                for j in range(start, end):
+                    highest = max(highest, row[j] - prices[j])
+                count, limit = _scan(row, prices, start, end, limit, values, places[i], count, k)
+            start = end
+        maxima[i] = highest
+        if count > k:
+            _keep_largest(values, places[i], count, k)
+            count = k
+        counts[i] = count
+
+
+@compiled
+def gather(scores: NDArray[Any], rows: NDArray[Any], columns: NDArray[Any], out: Any) -> None:  # noqa: ANN401
+    """Copy some rows and columns of a matrix."""
+    for i in range(len(rows)):
+        row, target = scores[rows[i]], out[i]
+        for j in range(len(columns)):
+            target[j] = row[columns[j]]
