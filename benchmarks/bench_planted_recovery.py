@@ -59,11 +59,21 @@ def default(binding: Binding, a: Read, b: Read, seed: int) -> Alignment:
     return align(binding, a, b, seed=seed)
 
 
+def frank_wolfe(binding: Binding, a: Read, b: Read, seed: int) -> Alignment:
+    return align(binding, a, b, method="frank-wolfe", seed=seed, restarts=1)
+
+
+def frank_wolfe_at_random(binding: Binding, a: Read, b: Read, seed: int) -> Alignment:
+    return align(binding, a, b, method="frank-wolfe:starts=random", seed=seed, restarts=3)
+
+
 METHODS: Mapping[str, Method] = {
     "one descent from the identity (Git Re-Basin)": from_identity,
     "best of ten descents from random elements": best_of_ten_random,
     "rebasin-hub without restarts": one_descent,
     "rebasin-hub by default": default,
+    "Frank-Wolfe from the center alone": frank_wolfe,
+    "Frank-Wolfe, best of three random starts": frank_wolfe_at_random,
 }
 
 

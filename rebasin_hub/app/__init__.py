@@ -31,6 +31,8 @@ from rebasin_hub.app.hub import (
     push,
 )
 from rebasin_hub.app.lazy import lazy_group
+from rebasin_hub.app.many import EXAMPLE as MANY_EXAMPLE
+from rebasin_hub.app.many import align_many
 from rebasin_hub.app.merging import EXAMPLE as MERGE_EXAMPLE
 from rebasin_hub.app.merging import merge
 from rebasin_hub.app.options import (
@@ -299,6 +301,7 @@ app.command(epilog=MERGE_EXAMPLE)(merge)
 app.command(epilog=CONVERT_EXAMPLE)(convert)
 app.command(epilog=BARRIER_EXAMPLE)(barrier)
 app.command(epilog=CONNECT_EXAMPLE)(connect)
+app.command(name="align-many", epilog=MANY_EXAMPLE)(align_many)
 app.command(epilog="Example: `rebasin-hub tasks`")(tasks)
 
 

@@ -80,14 +80,23 @@ class Matching:
             PermutationError: the permutation file to start from does not fit.
 
         """
-        return self.search(
-            model.binding,
-            counting(reference.read, reference.header, progress, "reading the reference"),
-            counting(model.read, model.header, progress, "reading the model"),
-            evidence=self.evidence(model, seen),
-            start=self._start(model),
-            watch=watch or self.watch(progress),
-        )
+        evidence = self.evidence(model, seen)
+        try:
+            return self.search(
+                model.binding,
+                counting(reference.read, reference.header, progress, "reading the reference"),
+                counting(model.read, model.header, progress, "reading the model"),
+                evidence=evidence,
+                start=self._start(model),
+                watch=watch or self.watch(progress),
+            )
+        except NotFiniteError as problem:
+            if evidence is not None:  # then a loss may have become so
+                raise
+            raise NotFiniteError(
+                f"{problem}\nWeights can only be matched where they are numbers; 'canonicalize' "
+                "without --reference needs none, and moves such values as they are."
+            ) from problem
 
     def search(
         self,
@@ -100,27 +109,19 @@ class Matching:
         start: Element | None = None,
         restarts: int | None = None,
     ) -> Alignment:
-        """Align what two readers read; see `run`."""
-        try:
-            return align(
-                binding,
-                read_reference,
-                read_model,
-                method=self.method,
-                device=self.device,
-                seed=self.seed,
-                start=start,
-                evidence=evidence,
-                watch=watch,
-                restarts=restarts or self.restarts or RESTARTS,
-            )
-        except NotFiniteError as problem:
-            if evidence is not None:  # then a loss may have become so
-                raise
-            raise NotFiniteError(
-                f"{problem}\nWeights can only be matched where they are numbers; 'canonicalize' "
-                "without --reference needs none, and moves such values as they are."
-            ) from problem
+        """Align what two readers read; see `align`."""
+        return align(
+            binding,
+            read_reference,
+            read_model,
+            method=self.method,
+            device=self.device,
+            seed=self.seed,
+            start=start,
+            evidence=evidence,
+            watch=watch,
+            restarts=restarts or self.restarts or RESTARTS,
+        )
 
     def watch(self, progress: Progress | None, what: str = "") -> Watch:
         """Return what follows a search: its time limit starts now."""
