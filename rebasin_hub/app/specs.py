@@ -1,4 +1,4 @@
-"""`rebasin-hub spec …`: list, show, validate, prove, detect, schema."""
+"""`rebasin-hub spec …`: list, show, validate, prove, detect, infer, schema."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from typing import Annotated
 
 import typer
 
+from rebasin_hub.app.infer import EXAMPLE as INFER_EXAMPLE
+from rebasin_hub.app.infer import infer
 from rebasin_hub.app.options import Json, ModelPath, Seed, Sizes, sizes_of
 
 __all__ = ["spec_app"]
 
 spec_app = typer.Typer(
-    help="Permutation specs: list, show, validate, prove, detect.",
+    help="Permutation specs: list, show, validate, prove, detect, infer.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
+spec_app.command("infer", epilog=INFER_EXAMPLE)(infer)
+
 NameOrFile = Annotated[
     str, typer.Argument(help="A shipped spec's name or a YAML file.", metavar="SPEC")
 ]

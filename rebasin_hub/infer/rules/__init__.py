@@ -1,0 +1,28 @@
+"""How labels flow through operators: one rule for each, in one table."""
+
+from rebasin_hub.infer.rules import (
+    attention,
+    choosing,
+    contraction,
+    pointwise,
+    recurrent,
+    reduction,
+    reshaping,
+    slicing,
+    spatial,
+)
+from rebasin_hub.infer.rules.table import RULES, rule
+
+__all__ = [
+    "RULES",
+    "attention",
+    "choosing",
+    "contraction",
+    "pointwise",
+    "recurrent",
+    "reduction",
+    "reshaping",
+    "rule",
+    "slicing",
+    "spatial",
+]
