@@ -131,7 +131,11 @@ class Relaxed:
         return {**self.group.identity(), **self.held, **found}
 
     def _stepped(self, family: Family, targets: Sequence[Array]) -> float:
-        images = {number: self.image(number) for number in family.terms}
+        images = {
+            number: self.image(number)
+            for number, block in enumerate(self.terms)
+            if any(atom.permutation in family.group.factors for atom in block.atoms)
+        }
         step = solve_family(
             self.backend,
             family.group,
