@@ -11,9 +11,14 @@ from rebasin_hub.experiments.counterexample import COUNTEREXAMPLE
 from rebasin_hub.experiments.depth import DEPTH
 from rebasin_hub.experiments.difficulty import DIFFICULTY
 from rebasin_hub.experiments.experiment import Experiment
+from rebasin_hub.experiments.many import MANY
 from rebasin_hub.experiments.methods import METHODS_COMPARED
 from rebasin_hub.experiments.our_model import OUR_MODEL
+from rebasin_hub.experiments.pruning import PRUNING
+from rebasin_hub.experiments.simplex import SIMPLEX
+from rebasin_hub.experiments.split import SPLIT
 from rebasin_hub.experiments.training_time import TRAINING_TIME
+from rebasin_hub.experiments.trajectory import TRAJECTORY
 from rebasin_hub.experiments.width import WIDTH
 from rebasin_hub.spec.check import nearest
 
@@ -31,6 +36,11 @@ EXPERIMENTS: Mapping[str, Experiment] = {
         COUNTEREXAMPLE,
         METHODS_COMPARED,
         BATCHNORM,
+        SPLIT,
+        MANY,
+        SIMPLEX,
+        TRAJECTORY,
+        PRUNING,
     )
 }
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BARRIER",
+    "CLOSED",
     "COLUMNS",
     "IMAGES",
     "LINE",
@@ -40,6 +41,8 @@ LINE = (
 )
 SOURCE = "Entezari et al., arXiv:2110.06296; Ainsworth et al., arXiv:2209.04836, section 5"
 BARRIER = "barrier of the test loss (nats)"
+CLOSED = 0.05
+"""Nats; a barrier of no more is called closed."""
 COLUMNS = (
     Column("loss_a", "loss of an end"),
     Column("naive", "barrier, naive"),

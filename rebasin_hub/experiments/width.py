@@ -15,6 +15,7 @@ from rebasin_hub.experiments.experiment import (
 )
 from rebasin_hub.experiments.lines import (
     BARRIER,
+    CLOSED,
     COLUMNS,
     IMAGES,
     LINE,
@@ -27,9 +28,6 @@ from rebasin_hub.experiments.lines import (
 from rebasin_hub.experiments.words import first_below, nats
 
 __all__ = ["WIDTH"]
-
-CLOSED = 0.05
-"""Nats; a barrier of no more is called closed."""
 
 
 def _cells(settings: Settings) -> list[Cell]:
