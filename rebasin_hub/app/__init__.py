@@ -42,6 +42,7 @@ from rebasin_hub.app.options import (
     DryRun,
     Force,
     Json,
+    MaxMemory,
     Method,
     ModelPath,
     Output,
@@ -52,6 +53,7 @@ from rebasin_hub.app.options import (
     Sizes,
     SpecOption,
     Start,
+    bound_of,
     choice_of,
     task_options,
 )
@@ -133,6 +135,7 @@ def canonicalize(
     device: Device = "auto",
     restarts: Restarts = None,
     seed: Seed = 0,
+    max_memory: MaxMemory = None,
     force: Force = False,
     dry_run: DryRun = False,
     json: Json = False,
@@ -163,6 +166,7 @@ def canonicalize(
             permutations=permutations,
             force=force,
             dry_run=dry_run,
+            bound=bound_of(max_memory),
             progress=progress,
         )
     show(result, json=json)
@@ -252,6 +256,7 @@ def apply(
     ] = False,
     spec: SpecOption = None,
     size: Sizes = None,
+    max_memory: MaxMemory = None,
     force: Force = False,
     dry_run: DryRun = False,
     json: Json = False,
@@ -273,6 +278,7 @@ def apply(
             choice=choice,
             force=force,
             dry_run=dry_run,
+            bound=bound_of(max_memory),
             progress=progress,
         )
     show(result, json=json)
@@ -359,6 +365,7 @@ def digest(
     models: Annotated[list[Path], typer.Argument(help="Checkpoints.", metavar="MODEL…")],
     spec: SpecOption = None,
     size: Sizes = None,
+    max_memory: MaxMemory = None,
     json: Json = False,
 ) -> None:
     """Print the canonical digest of checkpoints: equal for renumbered copies of one model."""
@@ -366,10 +373,10 @@ def digest(
     from rebasin_hub.pipeline.locate import locate
     from rebasin_hub.report import progress_bar, show
 
-    found, choice = [], choice_of(spec, size)
+    found, choice, bound = [], choice_of(spec, size), bound_of(max_memory)
     for path in locate(models, choice, alike=False):
         with progress_bar() as progress:
-            found.append(digests(path, choice=choice, progress=progress))
+            found.append(digests(path, choice=choice, bound=bound, progress=progress))
         if not json:
             show(found[-1])
     if json:

@@ -15,6 +15,7 @@ from rebasin_hub.app.options import (
     Data,
     Device,
     DryRun,
+    EngineOption,
     Force,
     Json,
     Limit,
@@ -25,8 +26,10 @@ from rebasin_hub.app.options import (
     Settings,
     Sizes,
     SpecOption,
+    WorkersOption,
     choice_of,
     task_options,
+    workers_of,
 )
 
 if TYPE_CHECKING:
@@ -135,6 +138,8 @@ def connect(
     device: Device = "auto",
     restarts: Restarts = None,
     seed: Seed = 0,
+    workers: WorkersOption = None,
+    engine: EngineOption = None,
     force: Force = False,
     dry_run: DryRun = False,
     json: Json = False,
@@ -174,8 +179,11 @@ def connect(
         "dry_run": dry_run,
     }
     given = models or []
+    spread = workers_of(workers, engine)
     result: object
     if trajectory:
+        if spread is not None:
+            raise typer.BadParameter("--workers and --engine share the pairs of many models alone")
         request = _trajectories(given, step_a, step_b, masks, {**common, "own": own})
         with progress_bar(quiet=dry_run) as progress:
             result = connect_trajectories(request, output, **told, progress=progress)
@@ -193,7 +201,7 @@ def connect(
             **common,
         )
         with progress_bar(quiet=dry_run) as progress:
-            result = connect_models(asked, output, **told, progress=progress)
+            result = connect_models(asked, output, **told, workers=spread, progress=progress)
     if output is not None and isinstance(result, ConnectRecord | TrajectoryRecord):
         save_connect_report(result, output, force=force)
     show(result, json=json)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -12,8 +11,11 @@ from rebasin_hub.app.options import (
     DryRun,
     Force,
     Json,
+    MaxMemory,
     Sizes,
     SpecOption,
+    bound_of,
+    bytes_of,
     choice_of,
     stored_type,
 )
@@ -21,8 +23,6 @@ from rebasin_hub.app.options import (
 __all__ = ["EXAMPLE", "convert"]
 
 EXAMPLE = "Example: `rebasin-hub convert model.safetensors model.msgpack --layout flax`"
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-_SIZE = re.compile(r"(\d{1,15})(\.\d{1,9})?\s*([KMGT]?)(i?)B?", re.IGNORECASE)
 _TYPES = {"FLOAT8_E4M3FN": "F8_E4M3", "FLOAT8_E5M2": "F8_E5M2"}
 
 
@@ -71,6 +71,7 @@ def convert(
     ] = None,
     spec: SpecOption = None,
     size: Sizes = None,
+    max_memory: MaxMemory = None,
     force: Force = False,
     dry_run: DryRun = False,
     json: Json = False,
@@ -97,28 +98,16 @@ def convert(
     )
     (path,) = locate([source], wish.choice, alike=False)
     with progress_bar(quiet=dry_run) as progress:
-        result = run(path, output, wish, force=force, dry_run=dry_run, progress=progress)
+        result = run(
+            path,
+            output,
+            wish,
+            bound=bound_of(max_memory),
+            force=force,
+            dry_run=dry_run,
+            progress=progress,
+        )
     show(result, json=json)
-
-
-def bytes_of(text: str) -> int:
-    """Read a size such as 5GB (of 10⁹ bytes), 500MB or 2GiB (of 2³⁰).
-
-    Raises:
-        typer.BadParameter: it is no such size.
-
-    """
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise typer.BadParameter(f"'{text}' is no size such as 5GB, 500MB or 2GiB")
-    whole, part, unit, binary = match.groups()
-    factor = _UNITS[unit.upper()]
-    if binary:
-        factor = 1 << 10 * list(_UNITS).index(unit.upper())
-    size = round(float(whole + (part or "")) * factor)
-    if size < 1:
-        raise typer.BadParameter(f"'{text}' is no size; a shard holds a byte at least")
-    return size
 
 
 def pairs_of(entries: list[str] | None) -> dict[str, str]:

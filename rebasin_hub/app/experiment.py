@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rebasin_hub.app.options import Data, Device, Json
+from rebasin_hub.app.options import (
+    Data,
+    Device,
+    EngineOption,
+    Json,
+    WorkersOption,
+    workers_of,
+)
 
 if TYPE_CHECKING:
     from rebasin_hub.pipeline.progress import Progress
@@ -64,6 +71,8 @@ def run(
     seeds: Annotated[
         int | None, typer.Option(help="Networks of each kind; as the scale says by default.", min=2)
     ] = None,
+    workers: WorkersOption = None,
+    engine: EngineOption = None,
     force: Annotated[
         bool, typer.Option("--force", help="Measure again; trained networks are kept.")
     ] = False,
@@ -91,6 +100,7 @@ def run(
             seeds=seeds,
             force=force,
             dry_run=dry_run,
+            workers=workers_of(workers, engine),
             command=shlex.join(["rebasin-hub", *sys.argv[1:]]),
             progress=progress,
         )

@@ -11,6 +11,7 @@ from rebasin_hub.app.options import (
     Batch,
     Data,
     Device,
+    EngineOption,
     Force,
     Json,
     Method,
@@ -20,8 +21,10 @@ from rebasin_hub.app.options import (
     Settings,
     Sizes,
     SpecOption,
+    WorkersOption,
     choice_of,
     task_options,
+    workers_of,
 )
 
 __all__ = ["EXAMPLE", "align_many"]
@@ -64,6 +67,8 @@ def align_many(
     device: Device = "auto",
     restarts: Restarts = None,
     seed: Seed = 0,
+    workers: WorkersOption = None,
+    engine: EngineOption = None,
     force: Force = False,
     json: Json = False,
 ) -> None:
@@ -94,6 +99,7 @@ def align_many(
             choice=choice,
             matching=matching,
             force=force,
+            workers=workers_of(workers, engine),
             progress=progress,
         )
     show(result, json=json)

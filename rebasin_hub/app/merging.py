@@ -15,10 +15,12 @@ from rebasin_hub.app.options import (
     Force,
     Json,
     Limit,
+    MaxMemory,
     Restarts,
     Settings,
     Sizes,
     SpecOption,
+    bound_of,
     choice_of,
     floats,
     stored_type,
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["EXAMPLE", "merge"]
 
 EXAMPLE = "Example: `rebasin-hub merge a.safetensors b.safetensors -o merged.safetensors`"
-FREE = {"models", "output", "device", "force", "dry_run", "json"}
+FREE = {"models", "output", "device", "max_memory", "force", "dry_run", "json"}
 """What a recipe does not say."""
 
 
@@ -91,6 +93,7 @@ def merge(
     device: Device = "auto",
     restarts: Restarts = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.", min=0)] = 0,
+    max_memory: MaxMemory = None,
     force: Force = False,
     dry_run: DryRun = False,
     json: Json = False,
@@ -131,6 +134,7 @@ def merge(
             matching=matching,
             force=force,
             dry_run=dry_run,
+            bound=bound_of(max_memory),
             progress=progress,
         )
     show(result, json=json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,16 +11,20 @@ import typer
 
 if TYPE_CHECKING:
     from rebasin_hub.pipeline.models import Choice
+    from rebasin_hub.stream import Bound
     from rebasin_hub.tasks import Options
+    from rebasin_hub.workers import Workers
 
 __all__ = [
     "Batch",
     "Data",
     "Device",
     "DryRun",
+    "EngineOption",
     "Force",
     "Json",
     "Limit",
+    "MaxMemory",
     "Method",
     "ModelPath",
     "Output",
@@ -30,12 +35,19 @@ __all__ = [
     "Sizes",
     "SpecOption",
     "Start",
+    "WorkersOption",
+    "bound_of",
+    "bytes_of",
     "choice_of",
     "floats",
     "sizes_of",
     "stored_type",
     "task_options",
+    "workers_of",
 ]
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_SIZE = re.compile(r"(\d{1,15})(\.\d{1,9})?\s*([KMGT]?)(i?)B?", re.IGNORECASE)
 
 ModelPath = Annotated[
     Path,
@@ -87,6 +99,14 @@ Restarts = Annotated[
 Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0)]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; read no weights.")]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory",
+        help="Hold tensors of so many bytes at a time; a few of the largest by default.",
+        metavar="2GB",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Data = Annotated[
     Path | None, typer.Option(help="The file or directory of a task's samples.", metavar="PATH")
@@ -104,12 +124,64 @@ Settings = Annotated[
     ),
 ]
 
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        help="Spread the work over so many processes, each with one thread; this process does it "
+        "by default.",
+        metavar="N",
+        min=1,
+    ),
+]
+EngineOption = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        help="What the workers are: `local` processes (by default), or tasks of a `ray` cluster "
+        "(that of RAY_ADDRESS, or one of this machine), or of `ray://HOST:PORT`.",
+        metavar="ENGINE",
+    ),
+]
+
 
 def choice_of(spec: str | None, sizes: list[str] | None) -> Choice:
     """Return the choice of spec that `--spec` and `--size` make."""
     from rebasin_hub.pipeline.models import Choice
 
     return Choice(spec, sizes_of(sizes))
+
+
+def bound_of(max_memory: str | None) -> Bound:
+    """Return what `--max-memory` says.
+
+    Raises:
+        typer.BadParameter: it is no size.
+
+    """
+    from rebasin_hub.stream import Bound
+
+    return Bound(None if max_memory is None else bytes_of(max_memory))
+
+
+def bytes_of(text: str) -> int:
+    """Read a size such as 5GB (of 10⁹ bytes), 500MB or 2GiB (of 2³⁰).
+
+    Raises:
+        typer.BadParameter: it is no such size.
+
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise typer.BadParameter(f"'{text}' is no size such as 5GB, 500MB or 2GiB")
+    whole, part, unit, binary = match.groups()
+    factor = _UNITS[unit.upper()]
+    if binary:
+        factor = 1 << 10 * list(_UNITS).index(unit.upper())
+    size = round(float(whole + (part or "")) * factor)
+    if size < 1:
+        raise typer.BadParameter(f"'{text}' is no size; it has a byte at least")
+    return size
 
 
 def sizes_of(entries: list[str] | None) -> dict[str, int]:
@@ -159,6 +231,20 @@ def _settings(entries: list[str] | None) -> dict[str, object]:
         except ValueError:
             settings[key.strip()] = value
     return settings
+
+
+def workers_of(workers: int | None, engine: str | None) -> Workers | None:
+    """Return what `--workers` and `--engine` ask for; None where neither is given.
+
+    Raises:
+        InputError: there is no such engine, or not with so many workers.
+
+    """
+    if workers is None and engine is None:
+        return None
+    from rebasin_hub.workers import Workers
+
+    return Workers("auto" if engine is None else engine, workers)
 
 
 def stored_type(text: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""Measure cells one after another; each is kept, so that a run goes on where it was stopped."""
+"""Measure cells; each is kept, so that a run goes on where it was stopped."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from rebasin_hub.experiments.experiment import Cell, Experiment
 from rebasin_hub.experiments.lab import Lab
 from rebasin_hub.formats import new_file
 from rebasin_hub.training.store import digest_of_settings
+from rebasin_hub.workers import Workers
 
 __all__ = ["Cells", "Tell", "label"]
 
@@ -69,11 +70,35 @@ class Cells:
         kept = []
         for number, cell in enumerate(self.cells):
             here = replace(lab, tell=partial(tell, cell, number))
-            kept.append(self._one(here, cell, force=force))
+            kept.append(self.one(here, cell, force=force))
+        return self._rows(kept)
+
+    def spread(
+        self, lab: Lab, workers: Workers, tell: Tell, *, force: bool
+    ) -> tuple[list[dict[str, Any]], float]:
+        """Measure cells by workers; what `run` takes, returns and raises.
+
+        The worker keeps the figures of a cell, as soon as it has them. Cells may share networks:
+        who is the second to want one waits until the first has trained it.
+
+        Raises:
+            RebasinError: also for a cell that has lost its worker too many times.
+
+        """
+        plain = replace(lab, tell=_tell_nobody)
+        jobs = [_CellJob(replace(self, cells=[cell]), plain, force) for cell in self.cells]
+        kept: list[dict[str, Any]] = [{} for _ in jobs]
+        for done, (number, made) in enumerate(workers.run(_measure, jobs), 1):
+            kept[number] = made
+            tell(self.cells[number], done, "measured")
+        return self._rows(kept)
+
+    def _rows(self, kept: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], float]:
         rows = [{**cell, **one["facts"]} for cell, one in zip(self.cells, kept, strict=True)]
         return rows, sum(float(one["seconds"]) for one in kept)
 
-    def _one(self, lab: Lab, cell: Cell, *, force: bool) -> dict[str, Any]:
+    def one(self, lab: Lab, cell: Cell, *, force: bool) -> dict[str, Any]:
+        """Return what is kept of a cell, measured now or earlier; see `run`."""
         path = self.path(cell)
         if not force and (known := _known(path)) is not None:
             return known
@@ -91,6 +116,26 @@ class Cells:
         with new_file(path, force=True) as file:
             file.put((json.dumps(made, indent=1, allow_nan=False) + "\n").encode())
         return made
+
+
+@dataclass(frozen=True, eq=False)
+class _CellJob:
+    """One cell to measure, which `cells` has alone."""
+
+    cells: Cells
+    lab: Lab
+    force: bool
+
+    def __str__(self) -> str:
+        return f"{self.cells.experiment.name}, {label(self.cells.cells[0])}"
+
+
+def _measure(job: _CellJob) -> dict[str, Any]:
+    return job.cells.one(job.lab, job.cells.cells[0], force=job.force)
+
+
+def _tell_nobody(_stage: str) -> None:
+    """Take the place of a callback, which no other process could call."""
 
 
 def _known(path: Path) -> dict[str, Any] | None:

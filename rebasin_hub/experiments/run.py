@@ -20,6 +20,7 @@ from rebasin_hub.experiments.lab import Lab
 from rebasin_hub.experiments.outputs import write_page, write_result
 from rebasin_hub.experiments.result import ExperimentPlan, ExperimentResult
 from rebasin_hub.experiments.summary import summarize
+from rebasin_hub.workers import Workers
 
 if TYPE_CHECKING:
     from rebasin_hub.pipeline.progress import Progress
@@ -42,6 +43,7 @@ def run_experiment(
     seeds: int | None = None,
     force: bool = False,
     dry_run: bool = False,
+    workers: Workers | None = None,
     command: str = "",
     progress: Progress | None = None,
 ) -> ExperimentResult | ExperimentPlan:
@@ -59,6 +61,7 @@ def run_experiment(
         seeds: networks of each kind instead of the scale's own number.
         force: measure all cells again; networks are kept, for the same settings give the same.
         dry_run: only return the plan.
+        workers: who measures the cells; by default this process, one after another.
         command: what stands in the result as the way to repeat it.
         progress: told what is being done, and how many cells are done of all.
 
@@ -77,9 +80,11 @@ def run_experiment(
     if dry_run:
         return setup.plan(output, len(cells.cells), 0 if force else cells.measured)
     make_folder(output)
-    rows, seconds = cells.run(
-        setup.lab(output, data, device), _teller(cells, progress), force=force
-    )
+    lab = setup.lab(output, data, device)
+    if workers is None:
+        rows, seconds = cells.run(lab, _teller(cells, progress), force=force)
+    else:
+        rows, seconds = cells.spread(lab, workers, _teller(cells, progress), force=force)
     result = write_result(setup.result(rows, seconds, command), experiment, output)
     return result if docs is None else write_page(result, docs)
 

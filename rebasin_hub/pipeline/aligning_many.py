@@ -15,9 +15,11 @@ from rebasin_hub.align.many import (
     STRATEGIES,
     SYNONYMS,
     Aligner,
+    Pairwise,
     Step,
     align_many,
     cosines_to_others,
+    pairs_of,
     pairwise,
     spread,
 )
@@ -30,10 +32,12 @@ from rebasin_hub.permute import Element
 from rebasin_hub.pipeline.matching import WEIGHT_MATCHING, Matching
 from rebasin_hub.pipeline.merging.joint import aligner
 from rebasin_hub.pipeline.models import AUTOMATIC, Choice, Model, open_like, open_model
+from rebasin_hub.pipeline.pairs import Together, align_pairs
 from rebasin_hub.pipeline.progress import Progress, counting
 from rebasin_hub.pipeline.write import Found
 from rebasin_hub.rearrange import Read, rearranged
 from rebasin_hub.spec.check import nearest
+from rebasin_hub.workers import Workers
 
 __all__ = ["PAIRWISE", "AlignedMany", "Member", "Pair", "align_together"]
 
@@ -102,6 +106,7 @@ def align_together(
     choice: Choice = AUTOMATIC,
     matching: Matching = WEIGHT_MATCHING,
     force: bool = False,
+    workers: Workers | None = None,
     progress: Progress | None = None,
 ) -> AlignedMany:
     """Find the permutations that bring many models together, and write them to a new folder.
@@ -116,10 +121,12 @@ def align_together(
         choice: the spec; found by itself by default.
         matching: how to align two of them.
         force: replace an existing folder of permutation files.
+        workers: who aligns the pairs of `pairwise`; by default this process, one after another.
         progress: told of each stage.
 
     Raises:
-        InputError: a checkpoint, the spec, the strategy or the method cannot be used.
+        InputError: a checkpoint, the spec, the strategy or the method cannot be used, or workers
+            are given to a strategy in which every step builds on those before it.
         IncompatibleError: the models do not have the same tensors.
         NotFiniteError: weights that count are NaN or infinite.
         OutputError: the folder exists, holds something else, or cannot be written.
@@ -127,6 +134,11 @@ def align_together(
     """
     strategy = _known(strategy)
     matching.check()
+    if workers is not None and strategy != PAIRWISE:
+        raise InputError(
+            f"every step of '{strategy}' builds on those before it; workers share the pairs of "
+            f"--strategy {PAIRWISE} alone"
+        )
     if len(paths) < 2:  # noqa: PLR2004
         raise InputError("aligning many takes two models or more")
     _check_folder(output, paths, force=force)
@@ -134,7 +146,9 @@ def align_together(
         first = stack.enter_context(open_model(paths[0], choice))
         models = [first, *(stack.enter_context(open_like(path, first)) for path in paths[1:])]
         work = _Work(tuple(paths), tuple(models), strategy, matching, output, progress)
-        return (_pairwise if strategy == PAIRWISE else _joint)(work, force=force)
+        if strategy == PAIRWISE:
+            return _pairwise(work, Together(work.paths, choice, matching), workers, force=force)
+        return _joint(work, force=force)
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,9 +268,16 @@ def _joint(work: _Work, *, force: bool) -> AlignedMany:
     )
 
 
-def _pairwise(work: _Work, *, force: bool) -> AlignedMany:
+def _pairwise(
+    work: _Work, together: Together, workers: Workers | None, *, force: bool
+) -> AlignedMany:
     """Align every pair on its own."""
-    found = pairwise(work.binding, work.reads, work.aligner())
+    if workers is None:
+        found = pairwise(work.binding, work.reads, work.aligner())
+    else:
+        pairs = pairs_of(len(work.models))
+        done = dict(align_pairs(together, pairs, workers, work.progress))
+        found = Pairwise(work.binding.group, {pair: done[pair] for pair in pairs})
     names = {(p, q): f"{work.labels[p]}-to-{work.labels[q]}" for p, q in found.alignments}
     work.save(
         {

@@ -7,7 +7,8 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -57,7 +58,8 @@ def stored(
         train: writes checkpoints into an empty folder, and returns their log.
         store: where the folders `NAME-DIGEST` lie; made if it is not there.
 
-    A folder appears whole or not at all: where it is, training finished.
+    A folder appears whole or not at all: where it is, training finished. Of several processes that
+    want the same at once, one trains it and the others wait.
 
     Raises:
         OutputError: the store cannot be written.
@@ -67,12 +69,9 @@ def stored(
     folder = store / f"{name}-{digest_of_settings(settings)[:12]}"
     if not folder.is_dir():
         _make(store)
-        try:
-            with new_directory(folder) as made:
-                _train(made, settings, train)
-        except OutputError:
-            if not folder.is_dir():  # else another process has just finished the same
-                raise
+        with _alone(folder):
+            if not folder.is_dir():
+                _train_into(folder, settings, train)
     return Stored(folder, _log(folder / LOG))
 
 
@@ -81,6 +80,33 @@ def _make(store: Path) -> None:
         store.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
         raise OutputError(f"{store}: cannot be made: {problem.strerror}") from problem
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process trains the same; the lock of one that dies is free again.
+
+    Where there are no locks (Windows, some network file systems), both train it, and the folder of
+    the first stands in the end: they are the same.
+    """
+    with ExitStack() as stack:
+        with suppress(ImportError, OSError):  # a store that cannot be written says so later on
+            import fcntl
+
+            lock = folder.with_name(f".{folder.name}.lock")
+            file = stack.enter_context(lock.open("ab"))
+            stack.callback(lock.unlink, missing_ok=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _train_into(folder: Path, settings: Mapping[str, Any], train: Callable[[Path], Log]) -> None:
+    try:
+        with new_directory(folder) as made:
+            _train(made, settings, train)
+    except OutputError:
+        if not folder.is_dir():  # else another process has just finished the same
+            raise
 
 
 def _train(made: Path, settings: Mapping[str, Any], train: Callable[[Path], Log]) -> None:

@@ -137,3 +137,40 @@ def test_one_model_and_models_of_other_shapes_are_refused(run, three):
     save_file({k: v[:1] for k, v in mlp(0).items()}, three / "other.safetensors")
     done = run("align-many", "a.safetensors", "other.safetensors", code=1)
     assert "do not have the same tensors" in done.err
+
+
+@pytest.mark.parametrize("spread", [("--workers", "1"), ("--workers", "2"), ("--engine", "local")])
+def test_workers_find_the_same_to_the_byte(run, three, spread):
+    command = ("align-many", *ABC, "--strategy", "pairwise")
+    alone = run(*command, "-o", "p", "--json").json()
+    shared = run(*command, "-o", "q", *spread, "--json").json()
+    for file in files(three / "p"):
+        assert (three / "q" / file).read_bytes() == (three / "p" / file).read_bytes()
+    assert files(three / "q") == files(three / "p")
+    for pairs in (alone["pairs"], shared["pairs"]):
+        for pair in pairs:
+            del pair["output"]
+    assert shared["pairs"] == alone["pairs"]
+    assert shared["cycle_error"] == alone["cycle_error"]
+
+
+def test_what_a_worker_refuses_ends_with_one_sentence(run, three):
+    weights = mlp(0)
+    next(iter(weights.values()))[:] = np.nan
+    save_file(weights, three / "nan.safetensors")
+    pairs = ("align-many", *ABC, "nan.safetensors", "--strategy", "pairwise", "-o", "p")
+    alone = run(*pairs, code=1).err
+    assert run(*pairs, "--workers", "2", code=1).err == alone
+    assert alone.startswith("error: ")
+    assert not (three / "p").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--strategy", "universe", "--workers", "2"), "every step of 'universe' builds on"),
+        (("--strategy", "pairwise", "--engine", "rai"), "engine 'rai' is none of auto, serial"),
+    ],
+)
+def test_work_that_cannot_be_spread_is_refused(run, three, arguments, said):
+    assert said in run("align-many", *ABC, *arguments, code=1).err

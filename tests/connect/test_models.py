@@ -28,6 +28,7 @@ from rebasin_hub.pipeline.connect import ConnectPlan, ConnectRequest, connect_mo
 from rebasin_hub.pipeline.matching import Matching
 from rebasin_hub.record.connectfiles import load_connect
 from rebasin_hub.tasks import Options
+from rebasin_hub.workers import Workers
 from rebasin_hub.zoo import MLP
 
 POINTS = 7
@@ -293,6 +294,41 @@ def test_an_interrupted_measurement_goes_on_and_gives_the_same_bytes(quick, tmp_
         assert path.read_bytes() == (other / path.name).read_bytes()
     records = [load_connect(place / "connect.json") for place in (one, other)]
     assert comparable(records[0]) == comparable(records[1])
+
+
+@pytest.mark.parametrize(
+    ("method", "workers"),
+    [("weight", Workers("local", 2)), ("activation", Workers("serial"))],
+)
+def test_workers_find_the_same_to_the_byte(quick, tmp_path, method, workers):
+    asked = replace(quick, matching=Matching(method))
+    one = connect_models(asked, tmp_path)
+    other = connect_models(asked, tmp_path / "shared", workers=workers)
+    assert comparable(one) == comparable(other)
+    for path in tmp_path.glob("*.safetensors"):
+        assert path.read_bytes() == (tmp_path / "shared" / path.name).read_bytes()
+
+
+def test_without_a_folder_workers_find_the_same(quick):
+    asked = replace(quick, simplex=False)
+    assert connect_models(asked, workers=Workers("serial")).pairs == connect_models(asked).pairs
+
+
+def test_what_workers_have_measured_is_not_measured_again(quick, tmp_path, monkeypatch):
+    from rebasin_hub.pipeline.connect import run
+
+    monkeypatch.setattr(run, "measure_matrix", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        connect_models(quick, tmp_path, workers=Workers("serial"))
+    monkeypatch.undo()
+    scored = Interruption()
+    record = connect_models(replace(quick, simplex=False), tmp_path, progress=scored)
+    assert scored.done == 0
+    assert record.pairs == connect_models(replace(quick, simplex=False)).pairs
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
 
 
 def test_points_of_other_models_are_not_taken(quick, tmp_path):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from rebasin_hub.errors import FormatError, OutputError
 from rebasin_hub.training import stored
 from rebasin_hub.training.store import digest_of_settings
+from rebasin_hub.workers import Workers
 
 
 def trainer(calls, log=None):
@@ -44,15 +47,34 @@ def test_what_was_stopped_leaves_nothing(tmp_path, stop) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_process_may_finish_first(tmp_path) -> None:
+def test_another_machine_may_finish_first(tmp_path) -> None:
     def train(folder):
-        calls = []
-        stored("net", {}, trainer(calls, {"loss": 2.0}), tmp_path)
-        assert len(calls) == 1
+        other = tmp_path / f"net-{digest_of_settings({})[:12]}"
+        other.mkdir()
+        (other / "log.json").write_text('{"loss": 2.0}')
         return {"loss": 3.0}
 
     assert stored("net", {}, train, tmp_path).log["loss"] == 2.0
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def slowly_stored(job):
+    """Train for half a second, and note it."""
+    number, folder = job
+
+    def train(made):
+        (folder / f"trained-{number}").touch()
+        time.sleep(0.5)
+        return {"loss": float(number)}
+
+    return stored("net", {}, train, folder / "store").log["loss"]
+
+
+def test_a_second_process_waits_for_the_first(tmp_path) -> None:
+    found = dict(Workers("local", 3).run(slowly_stored, [(n, tmp_path) for n in range(3)]))
+    assert len(list(tmp_path.glob("trained-*"))) == 1
+    assert len(set(found.values())) == 1
+    assert [path.name[:4] for path in (tmp_path / "store").iterdir()] == ["net-"]
 
 
 def test_a_damaged_log_names_the_remedy(tmp_path) -> None:

@@ -16,7 +16,7 @@ from rebasin_hub.align.many.cycles import cycle_error, maps_between
 from rebasin_hub.align.many.hierarchical import hierarchical
 from rebasin_hub.align.many.mean import cosines_to_others, spread
 from rebasin_hub.align.many.merge_many import merge_many
-from rebasin_hub.align.many.pairwise import Pairwise, pairwise
+from rebasin_hub.align.many.pairwise import Pairwise, pairs_of, pairwise
 from rebasin_hub.align.many.reference import to_reference
 from rebasin_hub.align.many.universe import universe
 from rebasin_hub.align.many.work import Aligner, Joint, Step, Strategy, Work
@@ -38,6 +38,7 @@ __all__ = [
     "cosines_to_others",
     "cycle_error",
     "maps_between",
+    "pairs_of",
     "pairwise",
     "spread",
 ]

@@ -15,7 +15,7 @@ from rebasin_hub.errors import InputError
 from rebasin_hub.permute import SymmetryGroup
 from rebasin_hub.rearrange import Read
 
-__all__ = ["Pairwise", "pairwise"]
+__all__ = ["Pairwise", "pairs_of", "pairwise"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +29,11 @@ class Pairwise:
     def cycle_error(self) -> float | None:
         """The `cycle_error` of these maps, which know nothing of one another."""
         return cycle_error(self.group, {pair: a.element for pair, a in self.alignments.items()})
+
+
+def pairs_of(count: int) -> list[tuple[int, int]]:
+    """Return all (p, q) with q < p < count: model p is brought to model q."""
+    return [(p, q) for q, p in itertools.combinations(range(count), 2)]
 
 
 def pairwise(binding: Binding, reads: Sequence[Read], align: Aligner) -> Pairwise:
@@ -47,7 +52,7 @@ def pairwise(binding: Binding, reads: Sequence[Read], align: Aligner) -> Pairwis
     if len(reads) < 2:  # noqa: PLR2004
         raise InputError("aligning many takes two models or more")
     found = {}
-    for q, p in itertools.combinations(range(len(reads)), 2):
+    for p, q in pairs_of(len(reads)):
         what = f"{named([p])} to {named([q])}"
         found[p, q] = align(reads[q], reads[p], first=True, what=what)
     return Pairwise(binding.group, found)

@@ -25,7 +25,15 @@ from rebasin_hub.record.connect import (
 )
 from rebasin_hub.record.model import Treatment
 
-__all__ = ["Cell", "connectivity_of", "ends_of", "line_jobs", "measure_matrix", "summaries_of"]
+__all__ = [
+    "Cell",
+    "connectivity_of",
+    "ends_of",
+    "line_jobs",
+    "measure_matrix",
+    "pair_jobs",
+    "summaries_of",
+]
 
 LineJobs = Mapping[Treatment, Sequence[Job]]
 
@@ -72,6 +80,30 @@ def line_jobs(
     }
 
 
+def pair_jobs(
+    request: ConnectRequest,
+    places: Places,
+    numbers: tuple[int, int],
+    elements: Mapping[Strategy, Sequence[Element]],
+) -> dict[Strategy, LineJobs]:
+    """Return the jobs of the lines between two models, by strategy and treatment.
+
+    Args:
+        request: says how many points.
+        places: where they are measured.
+        numbers: of the two models.
+        elements: for each strategy what brings the two to one numbering.
+
+    """
+    first, second = (places.members[number].label for number in numbers)
+    return {
+        strategy: line_jobs(
+            places, numbers, both, request.points, f"{first} to {second}, {strategy}"
+        )
+        for strategy, both in elements.items()
+    }
+
+
 def measure_matrix(
     request: ConnectRequest, numberings: Numberings, places: Places
 ) -> Iterator[Cell]:
@@ -80,16 +112,8 @@ def measure_matrix(
     calibrated = "calibrated" in places.measurer.treatments.names
     for i, j in combinations(range(len(members)), 2):
         pair = members[i].label, members[j].label
-        jobs = {
-            strategy: line_jobs(
-                places,
-                (i, j),
-                numberings.elements(strategy, (i, j)),
-                request.points,
-                f"{pair[0]} to {pair[1]}, {strategy}",
-            )
-            for strategy in request.measured
-        }
+        elements = {s: numberings.elements(s, (i, j)) for s in request.measured}
+        jobs = pair_jobs(request, places, (i, j), elements)
         every = [job for line in jobs.values() for column in line.values() for job in column]
         places.score(every)
         scores = [

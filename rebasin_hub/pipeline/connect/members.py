@@ -18,7 +18,16 @@ from rebasin_hub.rearrange import Read
 from rebasin_hub.record.model import ModelRecord
 from rebasin_hub.tensors import DTYPES
 
-__all__ = ["Member", "Source", "cosine", "counted", "letters", "notes_of", "open_members"]
+__all__ = [
+    "Member",
+    "Source",
+    "cosine",
+    "counted",
+    "letters",
+    "notes_of",
+    "open_members",
+    "sources_of",
+]
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,11 @@ def notes_of(members: Sequence[Member]) -> tuple[str, ...]:
     models = [member.model for member in members]
     told = [note for model in models for note in (*model.checkpoint.notes, *model.borrowed)]
     return tuple(dict.fromkeys(told))
+
+
+def sources_of(paths: Sequence[Path]) -> list[Source]:
+    """Return models without masks, named by letters."""
+    return [Source(name, path) for name, path in zip(letters(len(paths)), paths, strict=True)]
 
 
 def letters(count: int) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 from rebasin_hub.align import Alignment, Evidence
@@ -16,6 +16,7 @@ from rebasin_hub.pipeline.connect.members import Member, cosine
 from rebasin_hub.pipeline.connect.places import relative
 from rebasin_hub.pipeline.connect.request import Measuring
 from rebasin_hub.pipeline.matching import Seen
+from rebasin_hub.pipeline.pairs import Together, align_pairs
 from rebasin_hub.pipeline.progress import Progress, counting
 from rebasin_hub.pipeline.write import Found
 from rebasin_hub.rearrange import Read, rearranged
@@ -24,6 +25,7 @@ from rebasin_hub.record.connect import (
     PermutationStrategy,
     Strategy,
 )
+from rebasin_hub.workers import Workers
 
 __all__ = ["Brought", "Numberings", "Searcher", "cycle_error", "find_numberings"]
 
@@ -62,12 +64,16 @@ class Brought:
 
 @dataclass(eq=False)
 class Searcher:
-    """Searches for renumberings; those that `points` has are taken from there."""
+    """Searches for renumberings; those that `points` has are taken from there.
+
+    `workers` are those that align the pairs of many models; by default this process does.
+    """
 
     request: Measuring
     seen: Seen
     points: Points
     progress: Progress | None
+    workers: Workers | None = None
     _evidence: list[Evidence | None] = field(default_factory=list)
 
     def bring(self, model: Member, to: Member, name: str) -> Brought:
@@ -90,6 +96,34 @@ class Searcher:
             watch=self.request.matching.watch(self.progress, what),
         )
         return self.kept(name, model, to, Found(alignment.element, alignment.method, alignment))
+
+    def bring_pairs(
+        self, members: Sequence[Member], names: Mapping[tuple[int, int], str]
+    ) -> dict[tuple[int, int], Brought]:
+        """Return what brings model j to model i, under (i, j); see `bring`."""
+        found = {} if self.workers is None else self._spread(members, names, self.workers)
+        return {
+            (i, j): found.get((i, j)) or self.bring(members[j], members[i], name)
+            for (i, j), name in names.items()
+        }
+
+    def _spread(
+        self, members: Sequence[Member], names: Mapping[tuple[int, int], str], workers: Workers
+    ) -> dict[tuple[int, int], Brought]:
+        """Have workers align the pairs that are not kept already."""
+        stored = {pair: self.points.permutations(name) for pair, name in names.items()}
+        missing = [(j, i) for (i, j), path in stored.items() if path is None or not path.exists()]
+        request = self.request
+        together = Together(
+            tuple(member.model.checkpoint.path for member in members),
+            request.choice,
+            replace(request.matching, task=request.task, options=request.options),
+        )
+        found = {}
+        for (j, i), alignment in align_pairs(together, missing, workers, self.progress):
+            how = Found(alignment.element, alignment.method, alignment)
+            found[i, j] = self.kept(names[i, j], members[j], members[i], how)
+        return found
 
     def kept(self, name: str, model: Member, to: Member, found: Found) -> Brought:
         """Make the permutation file of what was found, and keep it meanwhile."""
@@ -158,12 +192,11 @@ def find_numberings(
         NotFiniteError: weights that count are NaN or infinite.
 
     """
-    pairs = {
-        (i, j): searcher.bring(
-            members[j], members[i], f"pairwise-{members[j].label}-to-{members[i].label}"
-        )
+    names = {
+        (i, j): f"pairwise-{members[j].label}-to-{members[i].label}"
         for i, j in combinations(range(len(members)), 2)
     }
+    pairs = searcher.bring_pairs(members, names)
     joint: dict[PermutationStrategy, Sequence[Brought]] = {}
     if "reference" in strategies:
         # Aligning to the first model is what its own pairs do as well.

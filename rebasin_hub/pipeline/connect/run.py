@@ -10,6 +10,7 @@ from rebasin_hub.barrier import grid
 from rebasin_hub.pipeline.barrier.measure import Measurer
 from rebasin_hub.pipeline.barrier.points import Points
 from rebasin_hub.pipeline.barrier.setting import Setting
+from rebasin_hub.pipeline.connect.ahead import measure_ahead
 from rebasin_hub.pipeline.connect.figures import negligible
 from rebasin_hub.pipeline.connect.matrix import (
     connectivity_of,
@@ -17,7 +18,7 @@ from rebasin_hub.pipeline.connect.matrix import (
     measure_matrix,
     summaries_of,
 )
-from rebasin_hub.pipeline.connect.members import Source, letters, notes_of, open_members
+from rebasin_hub.pipeline.connect.members import Source, notes_of, open_members, sources_of
 from rebasin_hub.pipeline.connect.numberings import Searcher, cycle_error, find_numberings
 from rebasin_hub.pipeline.connect.outputs import check_folder, write_record
 from rebasin_hub.pipeline.connect.places import Places
@@ -39,6 +40,7 @@ from rebasin_hub.pipeline.connect.trajectory import find_steps, measure_steps, s
 from rebasin_hub.pipeline.connect.verdict import verdict_of_models, verdict_of_steps
 from rebasin_hub.pipeline.progress import Progress
 from rebasin_hub.record.connect import ConnectRecord, TrajectoryRecord
+from rebasin_hub.workers import Workers
 
 __all__ = ["connect_models", "connect_trajectories"]
 
@@ -50,6 +52,7 @@ def connect_models(
     command: str = "",
     force: bool = False,
     dry_run: bool = False,
+    workers: Workers | None = None,
     progress: Progress | None = None,
 ) -> ConnectPlan | ConnectRecord:
     """Measure weak and strong linear connectivity of models, modulo permutation.
@@ -64,6 +67,8 @@ def connect_models(
         command: what stands in the record as the way to repeat it.
         force: replace an earlier record in the folder.
         dry_run: only return the plan; no model is run.
+        workers: who aligns the pairs of models and measures the lines between them; by default
+            this process, one after another.
         progress: told of each stage.
 
     Raises:
@@ -76,19 +81,21 @@ def connect_models(
     started = time.monotonic()
     request.check()
     check_folder(output, force=force)
-    names = letters(len(request.models))
-    sources = [Source(name, path) for name, path in zip(names, request.models, strict=True)]
-    with open_members(sources, request.choice, progress, read=not dry_run) as members:
+    with open_members(
+        sources_of(request.models), request.choice, progress, read=not dry_run
+    ) as members:
         setting = set_up(request, members)
         plan = _plan(request, setting, members[0].model.binding.spec.name, notes_of(members))
         if dry_run:
             return plan
         points = Points(output, facts_of(request, members, setting), force=force)
-        searcher = Searcher(request, (setting.task, setting.network), points, progress)
+        searcher = Searcher(request, (setting.task, setting.network), points, progress, workers)
         numberings = find_numberings(members, request.measured, searcher)
         places = Places(members, _measurer(setting, points, whole(progress, plan.passes)))
         if has_simplices(request):
             places.wanted = edges_of(request, numberings, places)
+        if workers is not None:
+            measure_ahead(request, numberings, places, workers, progress)
         cells = list(measure_matrix(request, numberings, places))
         simplices = (
             list(measure_simplices(request, numberings, places)) if has_simplices(request) else []
