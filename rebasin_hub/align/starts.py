@@ -95,7 +95,7 @@ def _features(
     state: State, view: View, folded: Collection[int], rng: np.random.Generator | None
 ) -> Operand:
     backend = state.problem.backend
-    blocks = (state.problem.terms[view.term].a, state.b[view.term])
+    blocks = (state.problem.terms[view.term].a, state.block(view.term))
     a, b = (operand(backend, block, view, folded) for block in blocks)
     if rng is not None:
         weights = rng.exponential(size=a.shape[-1])

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+
+import numpy as np
 
 from rebasin_hub.align.backend import Array
 from rebasin_hub.align.family import Family
 from rebasin_hub.align.problem import Problem, renumbered
+from rebasin_hub.align.totals import Totals
 from rebasin_hub.errors import ProofError
 from rebasin_hub.permute import Element, Index
 
@@ -20,12 +23,26 @@ GAIN = 1e-12
 ROUNDING = {"float32": 1e-4, "float64": 1e-10}
 """Share of the terms' scale that products in a type may be wrong by, with a wide margin."""
 
+LITTLE = 1 << 26
+"""Numbers in a family's blocks up to which what a step changes is held until it is accepted."""
 
-@dataclass(frozen=True)
-class _Trial:
-    blocks: dict[int, Array]
-    values: dict[int, float]
-    gain: float
+MOST = 0.75
+"""Share of an axis that moves from which on it is handled as a whole."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Slices:
+    """What a step does to one term: A there, B there before and after it.
+
+    `at` are the indices along `axis` that take part, or None for all of them.
+    """
+
+    number: int
+    axis: int
+    at: Array | None
+    a: Array
+    old: Array
+    new: Array
 
 
 class State:
@@ -39,30 +56,54 @@ class State:
     def __init__(self, problem: Problem, b: list[Array]) -> None:
         self.problem = problem
         self.element: dict[str, Index] = problem.group.identity()
-        self.b = b
-        self._values = [
-            problem.backend.inner(term.a, block)
-            for term, block in zip(problem.terms, b, strict=True)
-        ]
+        self._b = list(b)
+        self._own: set[int] = set()
+        self._values: list[float | None] = [None] * len(b)
+        self._totals = Totals(problem)
+        self.gained = 0.0
+        """The sum of all gains of `improve`: tells of progress without the cost of `objective`."""
+
+    @property
+    def b(self) -> list[Array]:
+        """Every term's block of B. Whoever keeps one keeps it as it is now."""
+        self._own.clear()
+        return self._b
+
+    def block(self, number: int) -> Array:
+        """Return one term's block of B, to be looked at before the state's next step."""
+        return self._b[number]
 
     @property
     def objective(self) -> float:
         """The objective at `element`: products and sums in float64."""
-        return math.fsum((self.problem.constant, *self._values))
+        return math.fsum((self.problem.constant, *map(self._value, range(len(self._b)))))
 
     def jump(self, element: Element) -> None:
         """Go to an element, whatever the objective is there."""
         group = self.problem.group
         step = group.compose(element, group.invert(self.element))
+        self._totals.clear()
         for number, term in enumerate(self.problem.terms):
-            self.b[number] = renumbered(self.problem.backend, term.block, self.b[number], step)
-            self._values[number] = self.problem.backend.inner(term.a, self.b[number])
+            moved = renumbered(self.problem.backend, term.block, self._b[number], step)
+            if moved is not self._b[number]:
+                self._replace(number, moved)
         self.element = {name: element[name].copy() for name in group.factors}
+
+    def matched(self, family: Family) -> dict[str, Index]:
+        """Return the best step of a family that `Totals` fit."""
+        return {family.root: self._totals.matched(family, self._b)}
 
     def step(self, family: Family, step: Mapping[str, Index]) -> None:
         """Renumber one family, whatever the objective is then."""
-        self._accept(self._try(family.terms, step))
-        self._compose(family, step)
+        self._take(family, step, self._slices(family, step))
+
+    def _take(self, family: Family, step: Mapping[str, Index], changes: Iterable[_Slices]) -> None:
+        for slices in changes:
+            self._follow(family, slices)
+            self._write(slices)
+        self._totals.renumber(family, step[family.root])
+        own = {name: self.element[name] for name in family.group.factors}
+        self.element = self.element | family.group.compose(step, own)
 
     def improve(self, family: Family, step: Mapping[str, Index]) -> bool:
         """Renumber one family if the objective rises, and tell whether it did.
@@ -72,40 +113,95 @@ class State:
                 than rounding, which cannot happen.
 
         """
-        trial = self._try(family.terms, step)
+        inner = self.problem.backend.inner
+        changes: Iterable[_Slices] = self._slices(family, step)
+        # A family may stand on all tensors of a large model: then one after the other, twice.
+        kept = list(changes) if self._is_little(family) else None
+        gain = math.fsum(
+            inner(slices.a, slices.new) - inner(slices.a, slices.old)
+            for slices in (changes if kept is None else kept)
+        )
         scale = math.fsum(self.problem.terms[number].scale for number in family.terms)
-        if trial.gain > GAIN * scale:
-            self._accept(trial)
-            self._compose(family, step)
+        if gain > GAIN * scale:
+            self.gained += gain
+            self._take(family, step, self._slices(family, step) if kept is None else kept)
             return True
-        if family.linear and trial.gain < -self._rounding(family) * scale:
+        if family.linear and gain < -self._rounding(family) * scale:
             raise ProofError(
-                f"renumbering '{family.root}' lowers the objective by {-trial.gain:.3g}, expected "
+                f"renumbering '{family.root}' lowers the objective by {-gain:.3g}, expected "
                 "a rise; this is a bug in weight matching, please report it"
             )
         return False
 
+    def _is_little(self, family: Family) -> bool:
+        numbers: int = sum(math.prod(self._b[number].shape) for number in family.terms)
+        return numbers <= LITTLE
+
     def _rounding(self, family: Family) -> float:
-        kinds = {str(self.b[n].dtype).removeprefix("torch.") for n in family.terms}
+        kinds = {str(self._b[n].dtype).removeprefix("torch.") for n in family.terms}
         return max(ROUNDING[kind] for kind in kinds)
 
-    def _try(self, terms: tuple[int, ...], step: Mapping[str, Index]) -> _Trial:
-        problem = self.problem
-        blocks, values = {}, {}
-        for number in terms:
-            term, now = problem.terms[number], self.b[number]
-            moved = renumbered(problem.backend, term.block, now, step)
-            if moved is not now:
-                blocks[number] = moved
-                values[number] = problem.backend.inner(term.a, moved)
-        gain = math.fsum([*values.values(), *(-self._values[number] for number in values)])
-        return _Trial(blocks, values, gain)
+    def _value(self, number: int) -> float:
+        value = self._values[number]
+        if value is None:
+            value = self.problem.backend.inner(self.problem.terms[number].a, self._b[number])
+            self._values[number] = value
+        return value
 
-    def _accept(self, trial: _Trial) -> None:
-        for number, block in trial.blocks.items():
-            self.b[number] = block
-            self._values[number] = trial.values[number]
+    def _slices(self, family: Family, step: Mapping[str, Index]) -> Iterator[_Slices]:
+        """Yield for each term that a step moves the slices of it that are not as before.
 
-    def _compose(self, family: Family, step: Mapping[str, Index]) -> None:
-        own = {name: self.element[name] for name in family.group.factors}
-        self.element = self.element | family.group.compose(step, own)
+        The next one is made from the state as it is then.
+        """
+        moved = _moved(family, step)
+        if not len(moved):
+            return
+        backend, size = self.problem.backend, len(step[family.root])
+        whole = not family.linear or len(moved) > MOST * size
+        at, part = backend.asarray(moved), {name: index[moved] for name, index in step.items()}
+        source = backend.asarray(part.pop(family.root))
+        for view in {view.term: view for view in family.views}.values():
+            term, b, axis = self.problem.terms[view.term], self._b[view.term], view.active[0]
+            if whole:
+                new = renumbered(backend, term.block, b, step)
+                if new is not b:
+                    yield _Slices(view.term, axis, None, term.a, b, new)
+                continue
+            a, old, new = (
+                backend.xp.take(array, index, axis=axis)
+                for array, index in ((term.a, at), (b, at), (b, source))
+            )
+            new = renumbered(backend, term.block, new, part)
+            yield _Slices(view.term, axis, at, a, old, new)
+
+    def _follow(self, family: Family, slices: _Slices) -> None:
+        """Tell the matrices of other families what has changed."""
+        watched = self._totals.watched(slices.number, family)
+        if watched:
+            difference = slices.new - slices.old
+            for total, view in watched:
+                self._totals.add(total, view, slices.a, difference)
+
+    def _write(self, slices: _Slices) -> None:
+        number = slices.number
+        if slices.at is None:
+            self._replace(number, slices.new)
+            return
+        if number not in self._own:
+            self._replace(number, self.problem.backend.xp.asarray(self._b[number], copy=True))
+        self._b[number][(*(slice(None),) * slices.axis, slices.at)] = slices.new
+        self._values[number] = None
+
+    def _replace(self, number: int, block: Array) -> None:
+        self._b[number] = block
+        self._own.add(number)
+        self._values[number] = None
+
+
+def _moved(family: Family, step: Mapping[str, Index]) -> Index:
+    """Return the root's indices that a step moves, or below which it moves anything."""
+    moved = np.zeros(family.group.factors[family.root].size, dtype=bool)
+    for name, index in step.items():
+        changed = index != np.arange(index.shape[-1])
+        moved |= changed.reshape(len(moved), -1).any(axis=1) if name != family.root else changed
+    return np.flatnonzero(moved)

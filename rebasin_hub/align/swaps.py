@@ -40,7 +40,7 @@ def swap_gains(state: State, family: Family) -> NDArray[np.float64]:
     size = family.group.factors[family.root].size
     gains = np.zeros((size, size))
     for number in family.terms:
-        a, b = state.problem.terms[number].a, state.b[number]
+        a, b = state.problem.terms[number].a, state.block(number)
         views = [view for view in family.views if view.term == number]
         for view in views:
             rows_a, rows_b = (operand(backend, x, view) for x in (a, b))

@@ -18,6 +18,7 @@ from rebasin_hub.align.similarity import Operand
 from rebasin_hub.align.starts import starts
 from rebasin_hub.align.state import State
 from rebasin_hub.align.swaps import swap_steps
+from rebasin_hub.align.totals import Totals
 from rebasin_hub.align.watch import Watch
 from rebasin_hub.permute import Index
 
@@ -80,17 +81,20 @@ def descend(
     """
     neighbours = _neighbours(all_families)
     stale = set(range(len(all_families)))
-    history = [state.objective]
-    while stale and len(history) <= max_sweeps and not (watch is not None and watch.over):
-        for number in _order(all_families, rng, first=len(history) == 1):
+    begin, gains = state.objective, [state.gained]
+    while stale and len(gains) <= max_sweeps and not (watch is not None and watch.over):
+        for number in _order(all_families, rng, first=len(gains) == 1):
             if number in stale:
                 stale.discard(number)
                 if update(state, all_families[number]):
                     stale |= neighbours[number]
-        history.append(state.objective)
+        gains.append(state.gained)
         if watch is not None:
-            watch.report(len(history) - 2, history[-1], restart=restart)
-    return Descent(dict(state.element), tuple(history), not stale)
+            watch.report(len(gains) - 2, begin + (gains[-1] - gains[0]), restart=restart)
+    # Reckoned back from the end, which is exact, the history still never falls.
+    end = state.objective
+    history = tuple(end - (gains[-1] - gained) for gained in gains)
+    return Descent(dict(state.element), history, not stale)
 
 
 def update(state: State, family: Family) -> bool:
@@ -99,6 +103,8 @@ def update(state: State, family: Family) -> bool:
     Where a permutation stands twice on one block, the best numbering of the linearized objective
     may be worse in truth. Then each place is tried alone, and then swaps of two units.
     """
+    if Totals.fit(family):
+        return state.improve(family, state.matched(family))
     if state.improve(family, _solved(state, family, family.views)):
         return True
     if family.linear:
@@ -118,7 +124,7 @@ def _solved(state: State, family: Family, views: Sequence[View]) -> dict[str, In
             Operand(
                 view,
                 operand(backend, state.problem.terms[view.term].a, view),
-                operand(backend, state.b[view.term], view),
+                operand(backend, state.block(view.term), view),
             )
             for view in views
         ],
