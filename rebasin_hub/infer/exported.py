@@ -259,8 +259,16 @@ def _shape(value: Tensor) -> Shape:
 
 
 def _whole(size: object) -> int:
-    """Return a size, or what a symbolic one was while the program was traced."""
-    return size if isinstance(size, int) else int(size.node.hint)  # type: ignore[attr-defined]
+    """Return a size, or what a symbolic one was while the program was traced.
+
+    Raises:
+        InputError: it was not known then, since it is computed from values.
+
+    """
+    found = size if isinstance(size, int) else size.node.hint  # type: ignore[attr-defined]
+    if found is None:
+        raise InputError("the program has shapes that are computed from values; none can be told")
+    return int(found)
 
 
 def _concrete(value: object) -> Any:  # noqa: ANN401 - any argument
@@ -268,7 +276,7 @@ def _concrete(value: object) -> Any:  # noqa: ANN401 - any argument
         case FxNode():
             return _concrete(value.meta.get("val"))
         case torch.SymInt():
-            return _whole(value)
+            return value.node.hint
         case list() | tuple():
             return [_concrete(item) for item in value]
         case _:

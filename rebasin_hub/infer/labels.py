@@ -104,11 +104,22 @@ class Labels:
 
     def _known(self, atom: int) -> Expression:
         """Return an atom's normal form, and remember it."""
+        # Bindings form chains, of thousands where overlapping windows were cut: so no recursion.
+        chain = [atom]
+        while chain:
+            bound = self.bound[chain[-1]]
+            waiting = [] if bound is None else [a for a in self.atoms(bound) if self._waits(a)]
+            chain += waiting
+            if not waiting:
+                last = chain.pop()
+                self.bound[last] = None if bound is None else self.normal(bound)
+        found = self.bound[atom]
+        return ((atom,),) if found is None else found
+
+    def _waits(self, atom: int) -> bool:
+        """Tell whether an atom is bound to something that is not in normal form."""
         bound = self.bound[atom]
-        if bound is None:
-            return ((atom,),)
-        self.bound[atom] = found = self.normal(bound)
-        return found
+        return bound is not None and any(self.bound[a] is not None for a in self.atoms(bound))
 
     def atoms(self, expression: Expression) -> Iterator[int]:
         """Yield the atoms of a normal form, in order, as often as they stand there."""

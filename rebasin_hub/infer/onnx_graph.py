@@ -11,13 +11,10 @@ import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, numpy_helper
 
 from rebasin_hub.infer.graph import Array, Graph, Node, Shape, Stored
+from rebasin_hub.infer.onnx_flat import PLAIN_DOMAINS, known_values, subgraphs
 from rebasin_hub.tensors import DTYPES, Header
 
-__all__ = ["PLAIN_DOMAINS", "captured", "graph_of", "structural"]
-
-PLAIN_DOMAINS = frozenset({"", "ai.onnx"})
-SHAPES = frozenset({"Shape", "Size"})
-"""Operators that look at shapes alone."""
+__all__ = ["captured", "graph_of", "weights_of"]
 
 MOST_CONSTANT = 1 << 24
 """Elements of the largest constant that is kept."""
@@ -36,13 +33,37 @@ STRUCTURAL: Mapping[str, tuple[int, ...]] = {
 """Inputs that say how an operator works, and are no weights."""
 
 
-def structural(graph: GraphProto) -> frozenset[str]:
-    """Return the values that say how operators work."""
+QUANTIZED: Mapping[str, tuple[int, ...]] = {
+    "DequantizeLinear": (0, 2),
+    "QuantizeLinear": (2,),
+    "QLinearConv": (3, 5, 8),
+    "QLinearMatMul": (0, 2, 3, 5),
+    "MatMulInteger": (0, 1, 2, 3),
+    "ConvInteger": (1, 3),
+    "DynamicQuantizeMatMul": (1, 3),
+    "MatMulIntegerToFloat": (0, 1, 4, 5),
+    "QGemm": (0, 2, 3, 5, 6),
+}
+"""Inputs whose whole numbers are weights, quantized, and their zero points."""
+
+
+def weights_of(graph: GraphProto, header: Header) -> frozenset[str]:
+    """Return the tensors of a checkpoint that are weights of a graph, and no part of its program.
+
+    Those are numbers in floating point, and whole ones that operators on quantized weights read;
+    but nothing that says how an operator works, and nothing of one element.
+    """
+    readers = [
+        (name, node.op_type, place) for node in graph.node for place, name in enumerate(node.input)
+    ]
+    structural = {n for n, op, place in readers if place in STRUCTURAL.get(op, ())}
+    quantized = {n for n, op, place in readers if place in QUANTIZED.get(op, ())}
     return frozenset(
-        node.input[place]
-        for node in graph.node
-        for place in STRUCTURAL.get(node.op_type, ())
-        if place < len(node.input)
+        name
+        for name, info in header.items()
+        if info.size > 1
+        and name not in structural
+        and (DTYPES[info.dtype].floating or name in quantized)
     )
 
 
@@ -73,14 +94,15 @@ class _Builder:
 
     def __post_init__(self) -> None:
         self.initial = {tensor.name for tensor in self.proto.initializer}
-        fixed = structural(self.proto)
-        self.weights = {
-            name
-            for name, info in self.header.items()
-            if DTYPES[info.dtype].floating and info.size > 1 and name not in fixed
-        }
-        for name in self.initial - self.weights:
+        self.weights = weights_of(self.proto, self.header)
+        fixed = self.initial - self.weights
+        self.known = known_values(filter(self.computes, self.proto.node), fixed)
+        for name in fixed:
             self.constant(name)
+
+    def computes(self, node: NodeProto) -> bool:
+        """Tell whether a node is more than a weight that is written as a Constant."""
+        return node.op_type != "Constant" or not any(name in self.weights for name in node.output)
 
     def constant(self, name: str) -> None:
         array = self.seen.get(name)
@@ -88,16 +110,15 @@ class _Builder:
         self.constants[name] = array if kept else None
 
     def add(self, node: NodeProto) -> None:
-        inputs = (*node.input, *captured(node))
-        weight = node.op_type == "Constant" and any(name in self.weights for name in node.output)
-        if weight:
+        if not self.computes(node):
             return
-        plain = node.domain in PLAIN_DOMAINS
-        known = all(name in self.constants for name in inputs if name)
-        if plain and (known or node.op_type in SHAPES) and not _random(node):
-            for name in filter(None, node.output):
+        outputs = [name for name in node.output if name]
+        if outputs and all(name in self.known for name in outputs):
+            for name in outputs:
                 self.constant(name)
             return
+        inputs = (*node.input, *captured(node))
+        plain = node.domain in PLAIN_DOMAINS
         if node.op_type == "BatchNormalization" and plain:
             self.statistics.update(node.input[3:5])
         prefix = "onnx" if plain else node.domain
@@ -113,10 +134,11 @@ class _Builder:
 
     def graph(self, source: str) -> Graph:
         shapes: dict[str, Shape] = {n: tuple(np.shape(a)) for n, a in self.seen.items()}
+        read = self.initial.union(*(node.output for node in self.proto.node))
         stored = {
             name: Stored(
                 shape=info.shape,
-                value=name if name in shapes else None,
+                value=name if name in shapes and name in read else None,
                 floating=name in self.weights,
                 statistic=name in self.statistics,
             )
@@ -134,22 +156,14 @@ class _Builder:
         )
 
 
-def _random(node: NodeProto) -> bool:
-    return node.op_type.startswith("Random") or node.op_type in {"Bernoulli", "Multinomial"}
-
-
 def captured(node: NodeProto) -> Iterator[str]:
     """Yield the values that the subgraphs of a node read from around them."""
-    for attribute in node.attribute:
-        graphs = [*attribute.graphs]
-        if attribute.type == AttributeProto.GRAPH:
-            graphs.append(attribute.g)
-        for graph in graphs:
-            known = {i.name for i in (*graph.input, *graph.initializer)}
-            for inner in graph.node:
-                yield from (n for n in (*inner.input, *captured(inner)) if n and n not in known)
-                known.update(inner.output)
-            yield from (o.name for o in graph.output if o.name not in known)
+    for graph in subgraphs(node):
+        known = {i.name for i in (*graph.input, *graph.initializer)}
+        for inner in graph.node:
+            yield from (n for n in (*inner.input, *captured(inner)) if n and n not in known)
+            known.update(inner.output)
+        yield from (o.name for o in graph.output if o.name not in known)
 
 
 def _attribute(attribute: AttributeProto) -> Any:  # noqa: ANN401 - any argument

@@ -116,9 +116,9 @@ class _Rewriter:
 
     def followed(self, node: Node, axis: int) -> int | None:
         """Return where an axis stands behind an operator that moves no element, or None."""
-        if len(node.outputs) != 1 or not node.outputs[0]:
+        if len(node.outputs) != 1 or not node.outputs[0] or not node.inputs[0]:
             return None
-        before, after = self.shapes[node.inputs[0] or ""], self.shapes[node.outputs[0]]
+        before, after = self.shapes[node.inputs[0]], self.shapes[node.outputs[0]]
         if node.op in COPIES:
             return axis
         if node.op in PERMUTES:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import zipfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,11 +21,19 @@ from rebasin_hub.errors import FormatError, InputError, MissingExtraError
 from rebasin_hub.infer.dummies import dummy_inputs
 from rebasin_hub.infer.exported import CHECKS, export_module, graph_of, quiet
 from rebasin_hub.infer.graph import Graph
+from rebasin_hub.infer.program_file import read_program
 from rebasin_hub.prove import TOLERANCE, Builder
 from rebasin_hub.prove.models import Inputs, Subject, own
 from rebasin_hub.tensors import Header
 
-__all__ = ["TorchRunner", "TorchSource", "from_builder", "from_directory", "from_program"]
+__all__ = [
+    "TorchRunner",
+    "TorchSource",
+    "from_builder",
+    "from_directory",
+    "from_model",
+    "from_program",
+]
 
 MOST_PARAMETERS = 2_000_000_000
 """Of a model that is built in memory to be certified."""
@@ -104,7 +111,6 @@ def from_directory(path: Path, *, seed: int, certified: bool) -> TorchSource:
             _check_size(path, size)
             module = kind(config)
         inputs = dummy_inputs(module, config.to_dict(), generator)
-        _keep_main_output(module)
     except InputError:
         raise
     except Exception as error:
@@ -113,11 +119,38 @@ def from_directory(path: Path, *, seed: int, certified: bool) -> TorchSource:
         ) from error
     if not certified:
         inputs = {key: value.to("meta") for key, value in inputs.items()}
-    graph = _graph(module, inputs, kind.__name__)
+    return from_model(module, inputs, config.to_dict(), generator, certified=certified)
+
+
+def from_model(
+    module: Module,
+    inputs: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    generator: Generator,
+    *,
+    certified: bool = True,
+) -> TorchSource:
+    """Export a model of transformers; of one with a head, the logits alone count.
+
+    Args:
+        module: the model; its forward method is replaced.
+        inputs: by the names of its arguments.
+        config: its settings.
+        generator: of the weights that the certificate is tried with.
+        certified: whether it will be run.
+
+    Raises:
+        InputError: it cannot be exported.
+
+    """
+    _keep_main_output(module)
+    name = type(module).__name__
+    graph = _graph(module, inputs, name)
     if not certified:
         return TorchSource(graph, None)
-    subject = Subject(kind.__name__, module, _widened(inputs), config.to_dict(), generator)
-    return TorchSource(graph, TorchRunner(subject))
+    return TorchSource(
+        graph, TorchRunner(Subject(name, module, _widened(inputs), config, generator))
+    )
 
 
 def _check_size(path: Path, size: int) -> None:
@@ -177,14 +210,13 @@ def from_program(path: Path, *, seed: int) -> TorchSource:
     """Read a program that torch.export.save wrote.
 
     Raises:
-        FormatError: it is none, or damaged.
+        FormatError: it is none, damaged, or holds what reading it would run.
 
     """
-    if not zipfile.is_zipfile(path):
-        raise FormatError(f"{path}: is no program that torch.export.save wrote")
+    content = read_program(path)
     try:
         with quiet():
-            stored = torch.export.load(str(path))
+            stored = torch.export.load(content)
     except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), "")
         raise FormatError(

@@ -17,6 +17,7 @@ from rebasin_hub.infer.naming import names_of
 __all__ = ["Written", "write_spec"]
 
 PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.{}\-/]*")
+NOT_TEXT = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
 PLAIN_WORDS = re.compile(r"[A-Za-z0-9_(][A-Za-z0-9_() +]*")
 LONGEST_LINE = 100
 MANY = 3
@@ -87,7 +88,7 @@ class _Writer:
     def head(self, name: str, source: str) -> Iterator[str]:
         yield "# yaml-language-server: $schema=schema.json"
         yield "spec: 1"
-        yield f"name: {_quoted(name)}"
+        yield f"name: {_key(name)}"
         told = json.dumps(f"Inferred from the graph of {source}", ensure_ascii=False)
         yield f"description: {told}"
 
@@ -97,10 +98,13 @@ class _Writer:
         yield from ("", "permutations:" if self.names else "permutations: {}")
         yield from self.permutations()
         for section, statistic in (("tensors", False), ("statistics", True)):
-            lines = [line for line in self.folded.lines if line.statistic == statistic]
+            lines = [n for n in self.folded.lines if n.statistic == statistic and not _empty(n)]
             if lines or not statistic:
                 yield from ("", f"{section}:" if lines else f"{section}: {{}}")
                 yield from self.lines(lines)
+        if empty := [line for line in self.folded.lines if _empty(line)]:
+            yield from ("", "ignore:")
+            yield from (f"  {_key(line.name)}: holds no elements" for line in empty)
 
     def sizes(self) -> Iterator[str]:
         """Yield the sizes of permutations that stand on no axis of their own."""
@@ -108,7 +112,7 @@ class _Writer:
             axis[0][0]
             for n in self.folded.lines
             for axis in n.axes
-            if len(axis) == len(axis[0]) == 1
+            if len(axis) == 1 == len(axis[0])
         }
         for group, name in self.names.items():
             if group not in alone:
@@ -134,7 +138,7 @@ class _Writer:
         return {m: g for g, members in self.folded.members.items() for m in members.values()}
 
     def lines(self, lines: list[Line]) -> Iterator[str]:
-        keys = [_quoted(line.name) for line in lines]
+        keys = [_key(line.name) for line in lines]
         width = max((len(key) for key in keys if len(key) < LONGEST_LINE // 2), default=0) + 2
         for key, line in zip(keys, lines, strict=True):
             yield f"  {key + ':':<{width}} {_quoted(self.pattern(line))}"
@@ -189,6 +193,17 @@ def _shortened(terms: list[str]) -> Iterator[str]:
             yield from [term] * count
         else:
             yield f"{count} {term}"
+
+
+def _empty(line: Line) -> bool:
+    """Tell whether a tensor has an axis of length 0, for which no pattern has a word."""
+    return () in line.axes
+
+
+def _key(text: str) -> str:
+    """Return a name as YAML reads it back: as text, even if it looks like a number or a truth."""
+    plain = PLAIN_KEY.fullmatch(text) and text.lower() not in NOT_TEXT
+    return text if plain else json.dumps(text, ensure_ascii=False)
 
 
 def _quoted(text: str) -> str:

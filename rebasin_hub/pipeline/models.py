@@ -11,17 +11,27 @@ from pathlib import Path
 from rebasin_hub.bind import Binding, bind
 from rebasin_hub.bind.detect import detect
 from rebasin_hub.digest import plain_digest
-from rebasin_hub.errors import IncompatibleError
+from rebasin_hub.errors import DetectionError, IncompatibleError
 from rebasin_hub.formats import open_checkpoint
 from rebasin_hub.formats.checkpoint import Checkpoint
+from rebasin_hub.pipeline.graphs import InferredBinding, infer_binding, require_same_graph
 from rebasin_hub.rearrange import Array, Read
 from rebasin_hub.spec import Spec
 from rebasin_hub.spec.sizes import config_size
 from rebasin_hub.specfile import find_spec, load_spec, shipped_specs, spec_digest
+from rebasin_hub.stream import A_FEW, Bound
 from rebasin_hub.tasks import Subject
 from rebasin_hub.tensors import DTYPES, Header
 
-__all__ = ["AUTOMATIC", "Choice", "Model", "all_specs", "open_like", "open_model"]
+__all__ = [
+    "AUTOMATIC",
+    "Choice",
+    "Model",
+    "all_specs",
+    "open_like",
+    "open_model",
+    "require_averages",
+]
 
 COUNTER = "num_batches_tracked"
 """What BatchNorm counts; checkpoints in the wild lack it."""
@@ -39,15 +49,24 @@ class Choice:
     def bind(self, checkpoint: Checkpoint) -> Binding:
         """Bind the chosen spec, or the one that fits, to an open checkpoint.
 
+        Of an ONNX model that no spec fits, one is inferred from its graph; the checkpoint's notes
+        then say so.
+
         Raises:
             BindingError: the chosen spec does not fit.
-            DetectionError: none, or more than one, fits.
+            DetectionError: none, or more than one, fits, and none can be inferred.
+            MissingExtraError: onnx, which reads the graph, is not installed.
 
         """
         if self.spec is not None:
             spec = find_spec(self.spec)
             return bind(spec, checkpoint.header, config=checkpoint.config, sizes=self.sizes)
-        return detect(checkpoint.header, checkpoint.config, all_specs(), self.sizes)
+        try:
+            return detect(checkpoint.header, checkpoint.config, all_specs(), self.sizes)
+        except DetectionError as problem:
+            inferred = infer_binding(checkpoint, problem)
+        checkpoint.notes = (*checkpoint.notes, inferred.note)
+        return inferred
 
 
 AUTOMATIC = Choice()
@@ -92,6 +111,11 @@ class Model:
         return (f"{self.checkpoint.path} lacks {names[0]}{more}; those of {other} were taken",)
 
     @property
+    def inferred(self) -> tuple[str, ...]:
+        """What a user should know of a spec that nobody wrote."""
+        return (self.binding.note,) if isinstance(self.binding, InferredBinding) else ()
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all tensors."""
         return sum(info.nbytes for info in self.header.values())
@@ -107,16 +131,22 @@ class Model:
         """The digest of the spec's meaning."""
         return spec_digest(self.binding.spec)
 
-    def digest(self, read: Read | None = None, skip: Collection[str] | None = None) -> str:
+    def digest(
+        self,
+        read: Read | None = None,
+        skip: Collection[str] | None = None,
+        bound: Bound = A_FEW,
+    ) -> str:
         """Return the plain digest of the weights.
 
         Args:
             read: reads the weights in another numbering.
             skip: names to leave out; those that are tied to others by default.
+            bound: how many bytes of tensors are held at a time.
 
         """
         skip = self.checkpoint.tied if skip is None else skip
-        return plain_digest(self.header, read or self.read, skip)
+        return plain_digest(self.header, read or self.read, skip, bound=bound)
 
 
 @cache
@@ -146,13 +176,15 @@ def open_like(path: Path, model: Model) -> Iterator[Model]:
     other one has: then the tensor that it is tied to, or the other one's counter, is read.
 
     Raises:
-        IncompatibleError: tensors are missing, or differ in shape.
+        IncompatibleError: tensors are missing, or differ in shape; or two ONNX models whose spec is
+            inferred have different graphs.
 
     """
     with open_checkpoint(path) as checkpoint:
         elsewhere = _elsewhere(model, checkpoint)
         require_same_tensors(model, checkpoint, elsewhere)
         require_same_sizes(model, checkpoint)
+        require_same_graph(model.binding, checkpoint)
         header = {name: checkpoint.header.get(name, info) for name, info in model.header.items()}
         yield Model(checkpoint, replace(model.binding, header=header), elsewhere)
 
@@ -235,6 +267,24 @@ def require_same_sizes(model: Model, other: Checkpoint) -> None:
                     f"'{word}' is {mine} in {model.checkpoint.path} and {theirs} in {other.path} "
                     f"({source} in config.json): these are different architectures"
                 )
+
+
+def require_averages(model: Model) -> None:
+    """Refuse a model whose quantized weights no average can be taken of.
+
+    Raises:
+        IncompatibleError: whole numbers are renumbered, as weights are; with the first tensor.
+
+    """
+    for tensor in model.binding.tensors:
+        name = str(tensor.names.flat[0])
+        atoms = (atom for axis in tensor.axes for s in axis.segments for atom in s.atoms)
+        moved = len(model.header[name].shape) > 1 and any(a.permutation for a in atoms)
+        if moved and not DTYPES[model.header[name].dtype].floating:
+            raise IncompatibleError(
+                f"{model.checkpoint.path}: '{name}' holds quantized weights, which cannot be "
+                "averaged; merge the models before they are quantized"
+            )
 
 
 def _sizes_of(binding: Binding, word: str) -> set[int]:

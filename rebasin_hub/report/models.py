@@ -57,6 +57,7 @@ def _(aligned: Aligned, console: Console) -> None:
     _moved_line(console, aligned)
     if aligned.output is not None:
         line(console, "wrote", str(aligned.output))
+    notes(console, aligned.notes)
 
 
 def _moved_line(console: Console, result: Aligned | Rebased) -> None:
@@ -141,8 +142,7 @@ def _difference_row(table: Table, name: str, difference: Difference) -> None:
 @render.register
 def _(found: Digests, console: Console) -> None:
     console.print(plain(f"{found.canonical}  {found.path}"), markup=False)
-    if not found.exact:
-        notes(console, (NOT_EXACT,))
+    notes(console, (*found.notes, *(() if found.exact else (NOT_EXACT,))))
 
 
 @render.register

@@ -6,53 +6,23 @@ import pytest
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+from onnx_nets import NODE, array, graph, inferred, save, weight  # noqa: E402
 
-from rebasin_hub.errors import InputError, RebasinError  # noqa: E402
-from rebasin_hub.infer import infer_spec, run_rules  # noqa: E402
+from rebasin_hub.errors import FormatError, InputError, RebasinError  # noqa: E402
 from rebasin_hub.infer.onnx_source import from_onnx  # noqa: E402
-
-NODE = helper.make_node
-
-
-def weight(name, *shape, positive=False):
-    rng = np.random.default_rng(len(name) + sum(shape))
-    values = rng.uniform(0.5, 2, shape) if positive else rng.standard_normal(shape)
-    return numpy_helper.from_array(values.astype(np.float32), name)
 
 
 def numbers(name, values):
-    return numpy_helper.from_array(np.array(values, np.int64), name)
+    return array(name, values, np.int64)
 
 
 @pytest.fixture
 def write(tmp_path):
-    def call(nodes, shape, result, weights):
-        graph = helper.make_graph(
-            nodes,
-            "net",
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT, result)],
-            weights,
-        )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
-        model.ir_version = 9
-        onnx.checker.check_model(model)
-        onnx.save(model, tmp_path / "net.onnx")
-        return tmp_path / "net.onnx"
+    def call(nodes, shape, result, weights, *, check=True):
+        made = graph(nodes, shape, result, weights)
+        return save(tmp_path / "net.onnx", made, opset=17, check=check)
 
     return call
-
-
-def inferred(path, **shapes):
-    source = from_onnx(path, shapes, seed=0)
-    found = infer_spec(run_rules(source.graph), "net", "net", source.runner)
-    assert not found.certificate.removed
-    assert not found.certificate.unnoticed
-    groups = found.layout.groups
-    return found, sorted(
-        ((g.size, groups[g.parent].size if g.parent else None) for g in groups.values()), key=str
-    )
 
 
 def test_convolutions(write):
@@ -137,31 +107,73 @@ def test_recurrent(write, operator, gates):
     assert inferred(path)[1] == [(5, None)]
 
 
-def test_what_a_branch_reads_is_fixed(write):
-    branch = helper.make_graph(
-        [NODE("MatMul", ["h", "inner"], ["z"])],
-        "branch",
-        [],
-        [helper.make_tensor_value_info("z", TensorProto.FLOAT, None)],
-        [weight("inner", 4, 3)],
-    )
+@pytest.mark.parametrize(("operator", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
+def test_recurrent_in_both_directions(write, operator, gates):
+    peepholes = ["", "", "", "P"] if operator == "LSTM" else []
     path = write(
         [
-            NODE("MatMul", ["x", "a"], ["g"]),
-            NODE("Tanh", ["g"], ["r"]),
-            NODE("MatMul", ["r", "b"], ["h"]),
-            NODE("ReduceSum", ["h"], ["total"], keepdims=0),
-            NODE("Greater", ["total", "zero"], ["which"]),
-            NODE("If", ["which"], ["y"], name="branches", then_branch=branch, else_branch=branch),
+            NODE("MatMul", ["x", "i"], ["j"]),
+            NODE(operator, ["j", "W", "R", "B", *peepholes], ["h"], hidden_size=5,
+                 direction="bidirectional"),
+            NODE("Transpose", ["h"], ["t"], perm=[0, 2, 1, 3]),
+            NODE("Reshape", ["t", "joined"], ["s"]),
+            NODE("MatMul", ["s", "o"], ["y"]),
         ],
-        ["N", 2],
+        ["T", "N", 3],
+        ["T", "N", 2],
+        [
+            weight("i", 3, 4),
+            weight("W", 2, 5 * gates, 4),
+            weight("R", 2, 5 * gates, 5),
+            weight("B", 2, 10 * gates),
+            *([weight("P", 2, 15)] if peepholes else []),
+            weight("o", 10, 2),
+            numbers("joined", [0, 0, 10]),
+        ],
+    )  # fmt: skip
+    # Both directions are renumbered alike.
+    assert inferred(path)[1] == [(4, None), (5, None)]
+
+
+def test_windows_that_overlap_many_times(write):
+    """Cutting them makes a chain of a thousand atoms, which no recursion may follow."""
+    size, window, hop = 4004, 8, 4
+    early = [0], [size - hop], [1]
+    late = [hop], [size], [1]
+    names = [[f"{n}{k}" for k in ("start", "end", "axis")] for n in ("a", "b")]
+    path = write(
+        [
+            NODE("MatMul", ["x", "w"], ["h"]),
+            NODE("Slice", ["h", *names[0]], ["p"]),
+            NODE("Slice", ["h", *names[1]], ["q"]),
+            NODE("Reshape", ["p", "cut"], ["p1"]),
+            NODE("Reshape", ["q", "cut"], ["q1"]),
+            NODE("Concat", ["p1", "q1"], ["f"], axis=2),
+            NODE("MatMul", ["f", "v"], ["y"]),
+        ],
+        [2, 3],
+        [2, size // hop - 1, 2],
+        [
+            weight("w", 3, size),
+            weight("v", window, 2),
+            *map(numbers, names[0], early),
+            *map(numbers, names[1], late),
+            numbers("cut", [2, -1, hop]),
+        ],
+    )
+    assert inferred(path)[1] == [(4, None)]
+
+
+def test_names_that_yaml_takes_for_something_else(write):
+    path = write(
+        [NODE("MatMul", ["x", "215"], ["h"]), NODE("MatMul", ["h", "no"], ["y"])],
         ["N", 3],
-        [weight("a", 2, 5), weight("b", 5, 4), numpy_helper.from_array(np.float32(0), "zero")],
+        ["N", 2],
+        [weight("215", 3, 5), weight("no", 5, 2), weight("nothing", 0)],
     )
     found, groups = inferred(path)
     assert groups == [(5, None)]
-    assert "onnx.If" in found.layout.flow.unruled
-    assert {n for n in found.layout.axes if n.startswith("branches/")}
+    assert "nothing: holds no elements" in found.written.text
 
 
 def test_a_model_that_does_not_run(write):
@@ -188,3 +200,48 @@ def test_damaged_files_give_known_errors(write):
             from_onnx(path, {}, seed=0)
         except RebasinError:
             continue
+
+
+@pytest.mark.parametrize("nodes", [
+    [NODE("Add", ["x", "b"], ["a"]), NODE("Add", ["a", "x"], ["b"]), NODE("Neg", ["b"], ["y"])],
+    [NODE("Neg", ["y"], ["y"])],
+    [NODE("Add", ["x", "nowhere"], ["y"])],
+    [NODE("Neg", ["x"], ["y"]), NODE("Neg", ["x"], ["y"])],
+])  # fmt: skip
+def test_graphs_that_are_none(write, nodes):
+    path = write(nodes, [2, 3], [2, 3], [], check=False)
+    with pytest.raises(InputError, match="onnxruntime cannot run it"):
+        from_onnx(path, {}, seed=0)
+
+
+def test_shapes_that_lie(write):
+    tensor = weight("a", 5, 3)
+    tensor.dims[0] = 50
+    path = write([NODE("MatMul", ["x", "a"], ["y"])], ["N", 5], ["N", 3], [tensor], check=False)
+    with pytest.raises(FormatError, match="'a'"):
+        from_onnx(path, {}, seed=0)
+    path = write([NODE("MatMul", ["x", "a"], ["y"])], [2, 7], [9, 9], [weight("a", 5, 3)],
+                 check=False)  # fmt: skip
+    with pytest.raises(InputError, match=r"cannot run it|does not run"):
+        from_onnx(path, {}, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("location", "said"),
+    [
+        ("missing.bin", "missing"),
+        ("../secret.bin", "not in the model's folder"),
+        ("/etc/hostname", "not in the model's folder"),
+        ("link.bin", "not in the model's folder"),
+    ],
+)
+def test_values_that_lie_elsewhere(write, tmp_path, location, said):
+    (tmp_path.parent / "secret.bin").write_bytes(bytes(60))
+    (tmp_path / "link.bin").symlink_to(tmp_path.parent / "secret.bin")
+    tensor = weight("a", 5, 3)
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    path = write([NODE("MatMul", ["x", "a"], ["y"])], ["N", 5], ["N", 3], [tensor], check=False)
+    with pytest.raises(FormatError, match=said):
+        from_onnx(path, {}, seed=0)

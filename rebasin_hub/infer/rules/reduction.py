@@ -27,14 +27,22 @@ def reduce(step: Step) -> None:
     shape = step.shape(source)
     indices = step.indices(shape)
     reduced = _reduced(step, len(shape))
-    step.bind(source, indices)
     # The second output of max and min is the place of the extremum.
     places = step.node.op in {"aten.max", "aten.min"} and len(step.node.outputs) > 1
-    if places and step.node.outputs[1]:
-        raise UnsupportedError("tells where along an axis the extremum stands")
+    if places and _is_read(step, step.node.outputs[1]):
+        for axis in reduced:
+            what = "tells where along this axis the extremum stands"
+            indices[axis] = step.fixed(shape[axis], what)
+    step.bind(source, indices)
     for name in step.node.outputs:
         if name:
             step.bind(name, _kept(step.shape(name), indices, reduced))
+
+
+def _is_read(step: Step, value: str) -> bool:
+    """Tell whether anything reads a value that is there."""
+    graph = step.graph
+    return value in graph.outputs or any(value and value in node.inputs for node in graph.nodes)
 
 
 def _reduced(step: Step, rank: int) -> set[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,10 @@ __all__ = ["Graph", "Port", "Weight", "first_line", "read_graph"]
 
 MAX_BYTES = 2**31 - 1
 NOWHERE = "given-in-memory"
+STRUCTURAL = (np.dtype(np.int64), np.dtype(np.bool_))
+"""Types in which a graph holds axes, shapes and settings."""
+CHOOSING = frozenset({"Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND"})
+"""Operators whose second input chooses elements."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Weight:
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     onnx_type: int
+    structural: bool = False
+    """Whether it holds axes, shapes or settings, without which no session can be made."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +103,9 @@ def read_graph(path: Path) -> Graph:
     data = _bytes(path)
     try:
         model = onnx.ModelProto.FromString(data)
-        weights = {tensor.name: _weight(tensor) for tensor in model.graph.initializer}
+        _lift_constants(model)
+        chosen = _positions(model)
+        weights = {tensor.name: _weight(tensor, chosen) for tensor in model.graph.initializer}
     except Exception as problem:
         raise InputError(f"{path}: is no ONNX model ({first_line(problem)})") from problem
     if not model.graph.output:
@@ -111,6 +119,22 @@ def read_graph(path: Path) -> Graph:
         tuple(map(_port, model.graph.output)),
         hashlib.sha256(data).hexdigest(),
     )
+
+
+def _lift_constants(model: Any) -> None:  # noqa: ANN401 - a ModelProto
+    """Turn Constant nodes into initializers: as tensors of a checkpoint both are weights."""
+    import onnx
+
+    kept = []
+    for node in model.graph.node:
+        value = next((a.t for a in node.attribute if a.name == "value" and a.HasField("t")), None)
+        if node.op_type != "Constant" or node.domain not in {"", "ai.onnx"} or value is None:
+            kept.append(onnx.NodeProto.FromString(node.SerializeToString()))
+            continue
+        model.graph.initializer.add().CopyFrom(value)
+        model.graph.initializer[-1].name = node.output[0]
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
 
 
 def _make_constant(model: Any) -> None:  # noqa: ANN401 - a ModelProto
@@ -139,11 +163,24 @@ def _bytes(path: Path) -> bytes:
         raise InputError(f"{path}: cannot be read: {problem.strerror}") from problem
 
 
-def _weight(tensor: Any) -> Weight:  # noqa: ANN401 - a TensorProto
+def _positions(model: Any) -> set[str]:  # noqa: ANN401 - a ModelProto
+    """Return the values that choose elements, and do nothing else."""
+    names = {name for node in model.graph.node for name in node.input}
+    others = {
+        name
+        for node in model.graph.node
+        for place, name in enumerate(node.input)
+        if node.op_type not in CHOOSING or place != 1
+    }
+    return names - others
+
+
+def _weight(tensor: Any, chosen: Container[str]) -> Weight:  # noqa: ANN401 - a TensorProto
     from onnx import helper
 
     dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
-    return Weight(dtype, tuple(tensor.dims), tensor.data_type)
+    structural = dtype in STRUCTURAL and tensor.name not in chosen
+    return Weight(dtype, tuple(tensor.dims), tensor.data_type, structural)
 
 
 def _fill(path: Path, tensor: Any) -> None:  # noqa: ANN401 - a TensorProto

@@ -173,23 +173,28 @@ def _fitting(array: Array, port: Port, place: str) -> Array:
 def _names(graph: Graph, subject: Subject) -> dict[str, str]:
     """Match a graph's initializers to a checkpoint's tensors.
 
+    Axes, shapes and settings are the graph's own.
+
     Raises:
         IncompatibleError: a tensor is not in the graph, or has another shape there.
 
     """
     header = subject.binding.header
-    names, problems = {}, []
+    names, structural, problems = {}, set(), []
     for name, weight in graph.weights.items():
         stored = name if name in header else subject.tied.get(name, name)
         if stored not in header:
             continue
-        names[name] = stored
+        if weight.structural:
+            structural.add(stored)
+        else:
+            names[name] = stored
         if header[stored].shape != weight.shape:
             problems.append(
                 f"{stored}: has the shape {list(header[stored].shape)}, the graph's initializer "
                 f"{list(weight.shape)}"
             )
-    used = {*names.values(), *subject.binding.ignored, *subject.tied}
+    used = {*names.values(), *structural, *subject.binding.ignored, *subject.tied}
     for stored, info in header.items():
         if stored not in used and not stored.endswith(COUNTER):
             problems.append(f"{stored}: is no initializer of the graph{_hint(graph, info.shape)}")
