@@ -13,20 +13,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
-
-import numpy as np
+from collections.abc import Collection, Mapping
 
 from rebasin_hub.bind import Binding
 from rebasin_hub.formats.raw import bytes_of
-from rebasin_hub.permute import Element, Index
-from rebasin_hub.rearrange import Array, Read, gather, plan
+from rebasin_hub.permute import Element
+from rebasin_hub.rearrange import Array, Gather, Read, gather, gathered, plan
+from rebasin_hub.stream import A_FEW, Bound, ready
 from rebasin_hub.tensors import DTYPES, Header
 
-__all__ = ["canonical_digest", "digest_of", "plain_digest", "tensor_digest"]
+__all__ = ["both_digests", "canonical_digest", "digest_of", "plain_digest", "tensor_digest"]
 
 VERSION = "rebasin-hub digest 1"
-PART_BYTES = 1 << 19
 
 
 def digest_of(header: Header, tensors: Mapping[str, str], skip: Collection[str] = ()) -> str:
@@ -56,48 +54,89 @@ def tensor_digest(array: Array, dtype: str) -> str:
     return hashlib.sha256(bytes_of(array, dtype)).hexdigest()
 
 
-def plain_digest(header: Header, read: Read, skip: Collection[str] = ()) -> str:
+def plain_digest(
+    header: Header,
+    read: Read,
+    skip: Collection[str] = (),
+    *,
+    bound: Bound = A_FEW,
+) -> str:
     """Return the digest of a checkpoint in the numbering that it is read in.
 
-    One tensor at a time is in memory; for `skip` and the result see `digest_of`.
+    Tensors are read and hashed in threads, as many at a time as the bound allows; for `skip` and
+    the result see `digest_of`.
     """
     kept = sorted(set(header) - set(skip))
-    tensors = {name: tensor_digest(read(name), header[name].dtype) for name in kept}
+    tensors = ready(
+        kept,
+        lambda name: tensor_digest(read(name), header[name].dtype),
+        cost=lambda name: header[name].nbytes,
+        bound=bound,
+    )
     return digest_of(header, tensors, skip)
 
 
 def canonical_digest(
-    binding: Binding, element: Element, read: Read, *, skip: Collection[str] = ()
+    binding: Binding,
+    element: Element,
+    read: Read,
+    *,
+    skip: Collection[str] = (),
+    bound: Bound = A_FEW,
 ) -> str:
     """Return the digest of a checkpoint renumbered by an element, such as its canonical order.
 
-    The law: it equals the `plain_digest` of the renumbered checkpoint. One stored tensor at a
-    time is in memory, and a piece of its renumbered copy.
+    The law: it equals the `plain_digest` of the renumbered checkpoint. Stored tensors are in
+    memory as the bound allows, and a piece of each one's renumbered copy.
 
     Raises:
         PermutationError: `element` is no element of the binding's group.
 
     """
     gathers = plan(binding, element)
-    tensors: dict[str, str] = {}
-    for name in sorted(set(binding.header) - set(skip)):
-        dtype, hasher = binding.header[name].dtype, hashlib.sha256()
-        for part in _parts(gathers[name].index, read(gathers[name].source), dtype):
-            hasher.update(bytes_of(part, dtype))
-        tensors[name] = hasher.hexdigest()
+    tensors = ready(
+        sorted(set(binding.header) - set(skip)),
+        lambda name: _renumbered_digest(gathers[name], read(gathers[name].source), binding.header),
+        cost=lambda name: binding.header[name].nbytes,
+        bound=bound,
+    )
     return digest_of(binding.header, tensors, skip)
 
 
-def _parts(index: tuple[Index | None, ...], stored: Array, dtype: str) -> Iterator[Array]:
-    """Renumber a tensor by consecutive stretches of its first axis, which stay in the cache."""
-    joint = any(axis is not None and axis.ndim > 1 for axis in index)
-    packed = DTYPES[dtype].bits < 8  # noqa: PLR2004 (stretches might not end on a whole byte)
-    if joint or packed or not any(axis is not None for axis in index):
-        yield gather(index, stored)
-        return
-    rows = max(1, PART_BYTES * stored.shape[0] // max(1, stored.nbytes))
-    first, *others = index
-    for start in range(0, stored.shape[0], rows):
-        stretch = slice(start, start + rows)
-        part = stored[stretch] if first is None else np.take(stored, first[stretch], axis=0)
-        yield gather((None, *others), part)
+def both_digests(
+    binding: Binding,
+    element: Element,
+    read: Read,
+    *,
+    skip: Collection[str] = (),
+    bound: Bound = A_FEW,
+) -> tuple[str, str]:
+    """Return `plain_digest` and `canonical_digest` of a checkpoint that is read once.
+
+    Raises:
+        PermutationError: `element` is no element of the binding's group.
+
+    """
+    targets = {step.source: step for step in plan(binding, element).values()}
+    header = binding.header
+
+    def digests(name: str) -> tuple[str, str]:
+        stored, step = read(name), targets[name]
+        plain = tensor_digest(stored, header[name].dtype)
+        return plain, (_renumbered_digest(step, stored, header) if step.moves else plain)
+
+    # What is read for a tensor that is not left out may itself be one of those that are.
+    kept = sorted(name for name in header if not {name, targets[name].target} <= set(skip))
+    found = ready(kept, digests, cost=lambda name: header[name].nbytes, bound=bound)
+    plain = {name: own for name, (own, _) in found.items()}
+    canonical = {targets[name].target: own for name, (_, own) in found.items()}
+    return digest_of(header, plain, skip), digest_of(header, canonical, skip)
+
+
+def _renumbered_digest(step: Gather, stored: Array, header: Header) -> str:
+    dtype, hasher = header[step.target].dtype, hashlib.sha256()
+    if DTYPES[dtype].bits < 8:  # noqa: PLR2004 (stretches might not end on a whole byte)
+        return tensor_digest(gather(step.index, stored), dtype)
+    for part in gathered(step.index, stored):
+        hasher.update(bytes_of(part, dtype))
+    return hasher.hexdigest()

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from rebasin_hub.bind import Binding
 from rebasin_hub.bind.axes import Block, BoundAxis, BoundTensor
+from rebasin_hub.buffers import empty
 from rebasin_hub.permute import Element, Index
 
-__all__ = ["Array", "Gather", "Read", "gather", "plan", "rearranged", "same_after"]
+__all__ = ["Array", "Gather", "Read", "gather", "gathered", "plan", "rearranged", "same_after"]
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 CHUNK_BYTES = 1 << 20
@@ -66,10 +67,25 @@ def gather(index: tuple[Index | None, ...], array: NDArray[Scalar]) -> NDArray[S
     if all(axis is None for axis in index):
         return array
     bits = _as_integers(array)
-    out = np.empty_like(bits)
+    out = empty(bits.shape, bits.dtype)
+    scratch = _scratch(index, bits)
     for rows in _row_chunks(bits):
-        _gather_rows(index, bits, rows, out[rows])
+        _gather_rows(index, bits, rows, out[rows], scratch)
     return out.view(array.dtype)
+
+
+def gathered(index: tuple[Index | None, ...], array: Array) -> Iterator[Array]:
+    """Yield what `gather` would return as consecutive rows, each in the memory of those before."""
+    if all(axis is None for axis in index):
+        yield array
+        return
+    bits = _as_integers(array)
+    buffer = np.empty_like(bits[next(_row_chunks(bits), slice(0))])
+    scratch = _scratch(index, bits)
+    for rows in _row_chunks(bits):
+        part = buffer[: len(bits[rows])]
+        _gather_rows(index, bits, rows, part, scratch)
+        yield part.view(array.dtype)
 
 
 def same_after(index: tuple[Index | None, ...], array: Array, expected: Array) -> bool:
@@ -77,16 +93,13 @@ def same_after(index: tuple[Index | None, ...], array: Array, expected: Array) -
     if array.dtype != expected.dtype or array.shape != expected.shape:
         return False
     moved, stored = _as_integers(array), _as_integers(expected)
-    if all(axis is None for axis in index):
+    if all(axis is None for axis in index):  # perhaps of no axes, and so of no rows
         return np.array_equal(moved, stored)
-    buffer: Array | None = None
-    for rows in _row_chunks(moved):
-        if buffer is None:
-            buffer = np.empty_like(moved[rows])
-        part = buffer[: len(moved[rows])]
-        _gather_rows(index, moved, rows, part)
-        if not np.array_equal(part, stored[rows]):
+    done = 0
+    for part in gathered(index, moved):
+        if not np.array_equal(part, stored[done : done + len(part)]):
             return False
+        done += len(part)
     return True
 
 
@@ -95,21 +108,32 @@ def _as_integers(array: Array) -> Array:
     return array.view(f"u{array.dtype.itemsize}")
 
 
-def _gather_rows(index: tuple[Index | None, ...], array: Array, rows: slice, out: Array) -> None:
+def _gather_rows(
+    index: tuple[Index | None, ...],
+    array: Array,
+    rows: slice,
+    out: Array,
+    scratch: tuple[Array, ...],
+) -> None:
     """Fill `out` with some rows of the gathered array, without making the others."""
     if any(axis is not None and axis.ndim > 1 for axis in index):
         joint = np.broadcast_arrays(*(axis for axis in index if axis is not None))
         out[...] = array[tuple(axis[rows] for axis in joint)]
         return
-    first, *others = index
-    steps = [(number, axis) for number, axis in enumerate(others, start=1) if axis is not None]
-    part = array[rows]
-    if first is not None:
-        # "clip" lets numpy write straight to `out`; every index is in range anyway.
-        part = np.take(array, first[rows], axis=0, out=None if steps else out, mode="clip")
+    steps = [(number, axis) for number, axis in enumerate(index) if axis is not None]
+    part = array if index[0] is not None else array[rows]
     for number, axis in steps:
+        # "clip" lets numpy write straight to its output; every index is in range anyway.
         last = number == steps[-1][0]
-        part = np.take(part, axis, axis=number, out=out if last else None, mode="clip")
+        target = out if last else scratch[number % 2][: len(out)]
+        part = np.take(part, axis if number else axis[rows], axis=number, out=target, mode="clip")
+
+
+def _scratch(index: tuple[Index | None, ...], array: Array) -> tuple[Array, ...]:
+    """Return room for what `_gather_rows` makes on the way, for the largest of all chunks."""
+    moved = sum(axis is not None for axis in index)
+    rows = next(_row_chunks(array), slice(0))
+    return tuple(np.empty_like(array[rows]) for _ in range(2 if moved > 1 else 0))
 
 
 def _row_chunks(array: Array) -> Iterator[slice]:

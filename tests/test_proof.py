@@ -1,11 +1,15 @@
 """Nothing is written that is not proven."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 import rebasin_hub.pipeline.proof as proof_module
-from rebasin_hub.errors import ProofError
+from rebasin_hub.errors import PermutationError, ProofError
+from rebasin_hub.permfile import PermutationFile
+from rebasin_hub.pipeline.apply import apply_file
 from rebasin_hub.pipeline.canonicalize import canonicalize
 from rebasin_hub.pipeline.models import AUTOMATIC, open_model
 from rebasin_hub.pipeline.proof import Prover
@@ -58,11 +62,23 @@ def test_every_stored_tensor_is_hashed_on_its_way(model):
         assert digest_of(opened.header, prover.sources) == opened.digest()
 
 
-def test_a_promise_that_is_not_kept_is_noticed_before_the_last_tensor(model):
-    with open_model(model, AUTOMATIC) as opened:
-        prover = Prover(opened, opened.binding.group.identity(), expected="0" * 64)
-        *others, last = opened.header
-        for name in others:
-            prover(name)
-        with pytest.raises(ProofError, match="their file promises 000000000000"):
-            prover(last)
+def test_a_promise_that_is_not_kept_is_noticed_and_nothing_is_written(model):
+    out, file = model.with_name("out.safetensors"), model.with_name("permutations.safetensors")
+    canonicalize(model, out, permutations=file)
+    out.unlink()
+    replace(PermutationFile.load(file), result="0" * 64).save(file, force=True)
+    with pytest.raises(ProofError, match="their file promises 000000000000"):
+        apply_file(file, model, out)
+    assert sorted(path.name for path in model.parent.iterdir()) == [model.name, file.name]
+
+
+def test_a_file_of_another_model_is_noticed_and_nothing_is_written(model):
+    out, file = model.with_name("out.safetensors"), model.with_name("permutations.safetensors")
+    canonicalize(model, out, permutations=file)
+    out.unlink()
+    tensors = load_file(model)
+    tensors["0.bias"][0] += 1
+    save_file(tensors, model)
+    with pytest.raises(PermutationError):
+        apply_file(file, model, out)
+    assert sorted(path.name for path in model.parent.iterdir()) == [model.name, file.name]

@@ -10,12 +10,14 @@ import numpy as np
 from rebasin_hub.bind import Binding
 from rebasin_hub.bind.axes import BoundTensor
 from rebasin_hub.canonical.energy import unit_energies
+from rebasin_hub.canonical.entries import Stream
 from rebasin_hub.canonical.order import element_of, orders_of, runs
 from rebasin_hub.canonical.refine import Colours, Refiner, mix, salt
 from rebasin_hub.canonical.search import Search
 from rebasin_hub.canonical.twins import restricted
 from rebasin_hub.permute import Index
 from rebasin_hub.rearrange import Read
+from rebasin_hub.stream import A_FEW, Bound
 from rebasin_hub.tensors import DTYPES
 
 __all__ = ["Canonical", "canonical_order"]
@@ -42,7 +44,13 @@ class Canonical:
     exact: bool
 
 
-def canonical_order(binding: Binding, read: Read, *, skip: Collection[str] = ()) -> Canonical:
+def canonical_order(
+    binding: Binding,
+    read: Read,
+    *,
+    skip: Collection[str] = (),
+    bound: Bound = A_FEW,
+) -> Canonical:
     """Return the element that brings a model into canonical order.
 
     The largest units come first: those with the largest sum of squared weights over all floating
@@ -52,8 +60,10 @@ def canonical_order(binding: Binding, read: Read, *, skip: Collection[str] = ())
 
     Args:
         binding: the model's spec, bound.
-        read: reads a stored tensor; called once for most tensors, at times more often.
+        read: reads a stored tensor; called once for most tensors, at times more often, and in
+            threads.
         skip: names that share the memory of others, which other formats do not store.
+        bound: how many bytes of tensors are held at a time.
 
     The law: for every element p of the group, `apply(canonical_order(apply(p, x)), apply(p, x))`
     and `apply(canonical_order(x), x)` are the same bits, if `exact` is True for both.
@@ -63,8 +73,10 @@ def canonical_order(binding: Binding, read: Read, *, skip: Collection[str] = ())
     """
     tensors = _tensors(binding, skip)
     counted = [t for t in tensors if not t.statistic and _floating(binding, t)]
-    energies = unit_energies(binding.group, counted, read)
-    refiner = Refiner(binding.group, tensors, read)
+    costs = {t.label: _nbytes(binding, t) for t in tensors}
+    stream = Stream(lambda tensor: costs[tensor.label], bound)
+    energies = unit_energies(binding.group, counted, read, stream)
+    refiner = Refiner(binding.group, tensors, read, stream)
     start = {name: mix(own.view(np.uint64) + salt(name)) for name, own in energies.items()}
     colours = refiner.refine(start, set(start))
     orders = orders_of(energies, colours)
@@ -88,6 +100,11 @@ def _tensors(binding: Binding, skip: Collection[str]) -> list[BoundTensor]:
 
 def _floating(binding: Binding, tensor: BoundTensor) -> bool:
     return DTYPES[binding.header[str(tensor.names.flat[0])].dtype].floating
+
+
+def _nbytes(binding: Binding, tensor: BoundTensor) -> int:
+    """Return the bytes of the largest stored tensor that a bound one stands for."""
+    return max(binding.header[str(name)].nbytes for name in tensor.names.flat)
 
 
 def _touched(tensors: list[BoundTensor], colours: Colours) -> list[BoundTensor]:

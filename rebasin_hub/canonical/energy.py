@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
 from rebasin_hub.bind.axes import Block, BoundTensor
-from rebasin_hub.canonical.entries import ELEMENTS, Slab, each_slab, pieces
+from rebasin_hub.canonical.entries import EAGER, ELEMENTS, Slab, Stream, bits_of, each_slab, pieces
 from rebasin_hub.permute import SymmetryGroup
 from rebasin_hub.rearrange import Array, Read
 
@@ -26,7 +27,7 @@ _EXPONENT_LIMIT = 1022
 
 
 def unit_energies(
-    group: SymmetryGroup, tensors: Sequence[BoundTensor], read: Read
+    group: SymmetryGroup, tensors: Sequence[BoundTensor], read: Read, stream: Stream = EAGER
 ) -> dict[str, Energy]:
     """Return for each unit the sum of the squares of all finite weights that touch it.
 
@@ -37,14 +38,15 @@ def unit_energies(
         group: the renumberings.
         tensors: floating tensors, in an order that does not depend on the numbering.
         read: reads a stored tensor.
+        stream: how they are gone over.
 
     Returns arrays of the group's shapes. The law: the energies of a renumbered model are the
     energies renumbered, bit by bit.
 
     """
     energy = {name: np.zeros(group.shape(name)) for name in group.factors}
-    for tensor in tensors:
-        for name, own in _tensor_energies(group, tensor, read).items():
+    for found in stream.over(tensors, lambda tensor: _tensor_energies(group, tensor, read)):
+        for name, own in found.items():
             energy[name] += own
     return energy
 
@@ -104,7 +106,8 @@ def _marginals(
     # is over the axes that nothing moves.
     joint = tuple(sorted(set().union(*wanted)))
     steps = dict.fromkeys([joint, *sorted(wanted, key=lambda axes: (-len(axes), axes))])
-    scratch: Energy = np.empty(min(slab.values.size, ELEMENTS))
+    most = min(slab.values.size, ELEMENTS)
+    scratch: Energy = np.empty(most + (most + 1) // 2)  # squares, and float32 numbers behind them
     for piece in pieces(shape):
         squares = _squares(slab.values[piece], scale, finite, scratch)
         done: dict[frozenset[int], Energy] = {frozenset(range(rank)): squares}
@@ -126,7 +129,14 @@ def _squares(weights: Array, scale: float, finite: bool, scratch: Energy) -> Ene
         real = _squares(weights.real, scale, finite, scratch).copy()
         return np.add(real, _squares(weights.imag, scale, finite, scratch), out=real)
     squares = scratch[: weights.size].reshape(weights.shape)
-    squares[...] = _numbers(weights)
+    if weights.dtype == ml_dtypes.bfloat16:
+        # They are the upper halves of float32 numbers, made behind the squares.
+        bits = scratch.view(np.uint32)[-weights.size :].reshape(weights.shape)
+        np.copyto(bits, weights.view(np.uint16))
+        bits <<= np.uint32(16)
+        squares[...] = bits.view(np.float32)
+    else:
+        squares[...] = _numbers(weights)
     if not finite:
         squares[~np.isfinite(squares)] = 0
     squares *= scale
@@ -142,11 +152,27 @@ class _Look:
     finite: bool
 
 
+_INFINITY: dict[np.dtype[Any], int] = {
+    np.dtype(ml_dtypes.bfloat16): 0x7F80,
+    np.dtype(np.float16): 0x7C00,
+    np.dtype(np.float32): 0x7F800000,
+}
+"""The bits of infinity."""
+
+
 def _look(weights: Array) -> _Look:
     if weights.dtype.kind == "c":
         real, imaginary = _look(weights.real), _look(weights.imag)
         return _Look(max(real.peak, imaginary.peak), real.finite and imaginary.finite)
     flat, peak, finite = weights.reshape(-1), 0.0, True
+    infinity = _INFINITY.get(weights.dtype)
+    if infinity is not None:
+        # Without their sign, the bits of finite numbers rise with their magnitudes.
+        bits: NDArray[np.unsignedinteger[Any]] = bits_of(flat)
+        mask = bits.dtype.type((1 << 8 * bits.itemsize - 1) - 1)
+        top = max((int((bits[p] & mask).max(initial=0)) for p in pieces(flat.shape)), default=0)
+        if top < infinity:
+            return _Look(float(np.array([top], bits.dtype).view(weights.dtype)[0]), finite=True)
     for piece in pieces(flat.shape):
         magnitudes = np.abs(_numbers(flat[piece]))
         largest = float(magnitudes.max(initial=0))

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rebasin_hub.bind.axes import Block, BoundTensor
 from rebasin_hub.rearrange import Array, Read
+from rebasin_hub.stream import A_FEW, Bound, ahead
 
-__all__ = ["ELEMENTS", "Piece", "Slab", "bits_of", "cut", "each_slab", "pieces"]
+__all__ = ["EAGER", "ELEMENTS", "Piece", "Slab", "Stream", "bits_of", "cut", "each_slab", "pieces"]
 
 Scalar = TypeVar("Scalar", bound=np.generic)
+Seen = TypeVar("Seen")
 Piece = tuple[slice, ...]
 
 ELEMENTS = 1 << 16
@@ -61,6 +64,25 @@ class Slab:
         return local.transpose([sorted(axes).index(axis) for axis in axes])
 
 
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """How tensors are gone over in threads: the bytes that one takes, and how many at a time."""
+
+    cost: Callable[[BoundTensor], int] = lambda tensor: 8 * math.prod(tensor.shape)
+    bound: Bound = A_FEW
+
+    def over(
+        self, tensors: Sequence[BoundTensor], look: Callable[[BoundTensor], Seen]
+    ) -> list[Seen]:
+        """Return what a look at each tensor gives, in their order."""
+        with ahead(tensors, look, cost=self.cost, bound=self.bound) as results:
+            return [seen for _, seen in results]
+
+
+EAGER = Stream()
+"""Threads, and a few tensors at a time, none of whose elements takes more than eight bytes."""
+
+
 def each_slab(tensor: BoundTensor, read: Read, visit: Callable[[Slab], None]) -> None:
     """Visit every block of every stored tensor, with one stored tensor in memory at a time."""
     for where in np.ndindex(tensor.names.shape):
@@ -76,7 +98,7 @@ def _visit_stored(
         visit(Slab(block, number, where, block.of(stored)))
 
 
-def bits_of(array: Array) -> Array:
+def bits_of(array: Array) -> NDArray[Any]:
     """Return the raw bits of an array as unsigned integers of the same width."""
     return array.view(f"u{array.dtype.itemsize}")
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rebasin_hub.bind.axes import BoundTensor
-from rebasin_hub.canonical.entries import Slab, bits_of, cut, each_slab, pieces
+from rebasin_hub.canonical.entries import EAGER, Slab, Stream, bits_of, cut, each_slab, pieces
 from rebasin_hub.permute import Index, SymmetryGroup
 from rebasin_hub.rearrange import Read
 
@@ -62,6 +62,7 @@ class Refiner:
     group: SymmetryGroup
     tensors: Sequence[BoundTensor]
     read: Read
+    stream: Stream = EAGER
     passes: int = 0
 
     def refine(self, colours: Colours, changed: set[str]) -> dict[str, Bits]:
@@ -93,11 +94,16 @@ class Refiner:
         A tensor none of whose permutations has changed cannot tell more than it did before.
         """
         seen = {name: np.zeros(units[0].size, np.uint64) for name, units in tied.items()}
-        for tensor in self.tensors:
-            found = tensor.permutations
-            if not changed.isdisjoint(found) and not tied.keys().isdisjoint(found):
-                for name, block, atom, sums in _look_at(tensor, self.read, colours, tied):
-                    seen[name] += mix(sums + salt(tensor.label, block, atom))
+        telling = [
+            tensor
+            for tensor in self.tensors
+            if not changed.isdisjoint(tensor.permutations)
+            and not tied.keys().isdisjoint(tensor.permutations)
+        ]
+        looks = self.stream.over(telling, lambda t: _look_at(t, self.read, colours, tied))
+        for tensor, look in zip(telling, looks, strict=True):
+            for name, block, atom, sums in look:
+                seen[name] += mix(sums + salt(tensor.label, block, atom))
         return seen
 
 

@@ -17,13 +17,15 @@ import hashlib
 import os
 import secrets
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Protocol, Self
 
 from rebasin_hub.errors import OutputError, ProofError
+from rebasin_hub.formats.sniff import read_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +40,9 @@ __all__ = [
     "temporary_beside",
 ]
 
-_CHUNK = 8 << 20
+_CHUNK = 1 << 20
+_SETTLED = 64 << 20
+"""Bytes after which a file is synced and read back while more is written."""
 _MAX_NAME = 255
 
 
@@ -64,21 +68,54 @@ class NewFile:
         self.path = path
         self._shown = shown
         self._spans: list[_Span] = []
-        self._hasher = ThreadPoolExecutor(1)
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="new-file")
+        self._checked = 1  # spans; the first one may be replaced, and is checked last
+        self._unchecked = 0  # bytes
+        self._checking: Future[None] | None = None
+        self._lock = Lock()
         with explained(shown):
             self._raw = path.open("x+b", buffering=0)
 
-    def put(self, data: bytes | memoryview, through: _Writes | None = None) -> str:
-        """Append data, by way of `through` if given, and return its SHA-256 in hexadecimal."""
-        view = memoryview(data)
-        digest = self._hasher.submit(hashlib.sha256, view)  # hashes while the disk is busy
-        offset = self.tell()
-        try:
+    def put(
+        self,
+        data: bytes | memoryview,
+        through: _Writes | None = None,
+        *,
+        digest: str | None = None,
+    ) -> str:
+        """Append data, by way of `through` if given, and return its SHA-256 in hexadecimal.
+
+        A `digest` that is known need not be computed. From time to time what was put in so far is
+        synced and read back, in a thread of its own.
+        """
+        view, offset = memoryview(data), self.tell()
+        if digest is None:
+            hashing = self._threads.submit(hashlib.sha256, view)  # while the disk is busy
+            try:
+                (through or self).write(view)
+            finally:
+                digest = hashing.result().hexdigest()
+        else:
             (through or self).write(view)
-        finally:
-            found = digest.result().hexdigest()
-        self._spans.append(_Span(offset, len(view), found))
-        return found
+        self._spans.append(_Span(offset, len(view), digest))
+        self._unchecked += len(view)
+        idle = self._checking is None or self._checking.done()
+        if idle and self._unchecked >= _SETTLED and hasattr(os, "preadv"):
+            self._check_soon()
+        return digest
+
+    def _check_soon(self) -> None:
+        """Sync and read back all but the first span in the background."""
+        if self._checking is not None:
+            self._checking.result()
+        spans = self._spans[self._checked :]
+        self._checked, self._unchecked = max(len(self._spans), 1), 0
+        self._checking = self._threads.submit(self._settle, spans)
+
+    def _settle(self, spans: list[_Span]) -> None:
+        with explained(self._shown):
+            getattr(os, "fdatasync", os.fsync)(self._raw.fileno())
+            self._check(spans)
 
     def replace_first(self, data: bytes) -> None:
         """Write data over what was put in first, which must be as long.
@@ -122,26 +159,37 @@ class NewFile:
             ProofError: other bytes came back than were written.
 
         """
+        if self._checking is not None:
+            self._checking.result()
         with explained(self._shown):
             os.fsync(self._raw.fileno())
-            buffer = bytearray(min(_CHUNK, max((span.nbytes for span in self._spans), default=0)))
-            for span in self._spans:
-                if self._digest(span, memoryview(buffer)) != span.digest:
-                    raise ProofError(
-                        f"{self._shown}: the disk gave back other bytes than were written; "
-                        "nothing was kept; check the disk"
-                    )
+            left = self._spans[:1] + self._spans[self._checked :]
+            list(self._threads.map(self._check, (left[0::2], left[1::2])))
             size = os.fstat(self._raw.fileno()).st_size
         self.close()
         return size
 
-    def _digest(self, span: _Span, buffer: memoryview) -> str:
-        self.seek(span.offset)
-        digest, left = hashlib.sha256(), span.nbytes
-        while left and (count := self._raw.readinto(buffer[: min(left, len(buffer))])):
-            digest.update(buffer[:count])
-            left -= count
-        return digest.hexdigest()
+    def _check(self, spans: list[_Span]) -> None:
+        """Read spans back from the disk.
+
+        Raises:
+            ProofError: other bytes came back than were written.
+
+        """
+        buffer = memoryview(bytearray(min(_CHUNK, max((s.nbytes for s in spans), default=0))))
+        for span in spans:
+            digest, done = hashlib.sha256(), 0
+            while done < span.nbytes:
+                part = buffer[: span.nbytes - done]
+                if not read_at(self._raw, part, span.offset + done, self._lock):
+                    break
+                digest.update(part)
+                done += len(part)
+            if digest.hexdigest() != span.digest:
+                raise ProofError(
+                    f"{self._shown}: the disk gave back other bytes than were written; "
+                    "nothing was kept; check the disk"
+                )
 
     def __enter__(self) -> Self:
         return self
@@ -151,7 +199,7 @@ class NewFile:
 
     def close(self) -> None:
         """Close without any check; harmless when closed already."""
-        self._hasher.shutdown()
+        self._threads.shutdown()
         self._raw.close()
 
 

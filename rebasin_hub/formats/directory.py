@@ -17,6 +17,7 @@ from rebasin_hub.formats.atomic import NewFile
 from rebasin_hub.formats.checkpoint import Checkpoint
 from rebasin_hub.formats.config import config_in, config_of_dtype, read_json
 from rebasin_hub.formats.folder import copy_file, is_weights, survey
+from rebasin_hub.formats.header import storage_order
 from rebasin_hub.formats.safetensors import SafetensorsCheckpoint, write_safetensors
 from rebasin_hub.formats.torch import TorchCheckpoint
 from rebasin_hub.formats.torchfile import write_torch
@@ -220,16 +221,18 @@ def write_directory(
     attachment becomes a file.
     """
     total = 0
-    for shard in source.shards:
-        name = shard.path.name
-        header = {tensor: supply.header[tensor] for tensor in shard.header}
-        with NewFile(folder / name, out / name) as file:
-            if isinstance(shard, TorchCheckpoint):
-                write_torch(file, shard, header, supply)
-            else:
-                kept = shard.metadata or None if metadata is None else metadata
-                write_safetensors(file, header, supply, kept)
-            total += file.finish()
+    headers = [{name: supply.header[name] for name in shard.header} for shard in source.shards]
+    pairs = list(zip(source.shards, headers, strict=True))
+    with supply.ahead([name for shard, header in pairs for name in _write_order(shard, header)]):
+        for shard, header in pairs:
+            name = shard.path.name
+            with NewFile(folder / name, out / name) as file:
+                if isinstance(shard, TorchCheckpoint):
+                    write_torch(file, shard, header, supply)
+                else:
+                    kept = shard.metadata or None if metadata is None else metadata
+                    write_safetensors(file, header, supply, kept)
+                total += file.finish()
     if source.index is not None:
         name = source.index.path.name
         with NewFile(folder / name, out / name) as file:
@@ -242,6 +245,11 @@ def write_directory(
             file.put(attachment.final(supply.digests).encode())
             total += file.finish()
     return total + copy_side_files(folder, source, supply, out, skip=skipped)
+
+
+def _write_order(shard: Checkpoint, header: Mapping[str, TensorInfo]) -> Iterable[str]:
+    """Return the names of a shard in the order in which they are written."""
+    return header if isinstance(shard, TorchCheckpoint) else storage_order(header)
 
 
 def copy_side_files(

@@ -13,7 +13,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from rebasin_hub.errors import FormatError
-from rebasin_hub.formats.sniff import open_input, read_into
+from rebasin_hub.formats.sniff import open_input, read_at
 
 if TYPE_CHECKING:
     from rebasin_hub.formats.raw import Bytes
@@ -27,7 +27,7 @@ class MappedFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = open_input(path)
-        self._lock = Lock()  # a seek and the read after it belong together
+        self._lock = Lock()
         self._regions = _regions(path, os.fstat(self._file.fileno()).st_ino)
 
     def fill(self, memory: Bytes, address: int) -> bool:
@@ -39,12 +39,11 @@ class MappedFile:
         """
         for start, end, offset in self._regions:
             if start <= address and address + len(memory) <= end:
-                with self._lock:
-                    self._file.seek(offset + address - start)
-                    if not read_into(self._file, memory.data):
-                        raise FormatError(
-                            f"{self._path}: ends within a tensor; it was changed while open"
-                        )
+                place = offset + address - start
+                if not read_at(self._file, memory.data, place, self._lock):
+                    raise FormatError(
+                        f"{self._path}: ends within a tensor; it was changed while open"
+                    )
                 return True
         return False
 

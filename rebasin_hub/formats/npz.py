@@ -188,16 +188,18 @@ def check_npz(header: Mapping[str, TensorInfo], out: Path) -> None:
 
 
 def write_npz(file: NewFile, header: Mapping[str, TensorInfo], supply: Supply) -> None:
-    """Write the tensors of `header` uncompressed, one at a time; equal input gives equal bytes."""
+    """Write the tensors of `header` uncompressed; equal input gives equal bytes."""
     archive = zipfile.ZipFile(cast("IO[bytes]", file), "w", zipfile.ZIP_STORED, allowZip64=True)
     try:
-        for name, info in header.items():
-            entry = zipfile.ZipInfo(name + _SUFFIX)  # dated 1980
-            start = _npy_header(info)
-            large = len(start) + info.nbytes > _ZIP64_LIMIT
-            with archive.open(entry, "w", force_zip64=large) as record:
-                file.put(start, through=record)
-                supply.wrote(name, file.put(supply.take(name), through=record))
+        with supply.ahead(header):
+            for name, info in header.items():
+                entry = zipfile.ZipInfo(name + _SUFFIX)  # dated 1980
+                start = _npy_header(info)
+                large = len(start) + info.nbytes > _ZIP64_LIMIT
+                with archive.open(entry, "w", force_zip64=large) as record:
+                    file.put(start, through=record)
+                    made = supply.made(name)
+                    supply.wrote(name, file.put(made.data, record, digest=made.digest))
         archive.close()
     except BaseException:
         archive.fp = None  # else it would go on writing when it is deleted

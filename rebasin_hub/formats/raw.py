@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from rebasin_hub.buffers import empty
 from rebasin_hub.tensors import DTYPES, TensorInfo
 
 __all__ = ["Array", "Bytes", "blank", "bytes_of", "pack", "unpack"]
@@ -23,7 +24,7 @@ Bytes: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
 def blank(info: TensorInfo) -> tuple[Array, Bytes]:
     """Return an unfilled array of a tensor's type and shape, and its memory as flat bytes."""
-    array = np.empty(info.shape, DTYPES[info.dtype].numpy)
+    array = empty(info.shape, DTYPES[info.dtype].numpy)
     return array, array.reshape(-1).view(np.uint8)
 
 

@@ -17,7 +17,7 @@ from rebasin_hub.formats.checkpoint import Checkpoint
 from rebasin_hub.formats.config import config_beside
 from rebasin_hub.formats.header import MAX_HEADER, FileHeader, encode, parse, storage_order
 from rebasin_hub.formats.raw import blank, unpack
-from rebasin_hub.formats.sniff import AGAIN, HEAD, foreign, open_input, read_into
+from rebasin_hub.formats.sniff import AGAIN, HEAD, foreign, open_input, read_at, read_into
 from rebasin_hub.tensors import DTYPES
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class SafetensorsCheckpoint(Checkpoint):
         self.files = (path,)
         self.tied = {}
         self._file = open_input(path)
-        self._lock = Lock()  # a seek and the read after it belong together
+        self._lock = Lock()
         try:
             self._start, found = _read_header(self._file, path)
             self.config, self.notes = config_beside(path) if alone else (None, ())
@@ -70,14 +70,12 @@ class SafetensorsCheckpoint(Checkpoint):
         return array
 
     def _fill(self, memory: Bytes, start: int, name: str) -> None:
-        with self._lock:
-            try:
-                self._file.seek(self._start + start)
-                complete = read_into(self._file, memory.data)
-            except OSError as error:
-                raise FormatError(
-                    f"{self.path}: tensor {name!r}: cannot be read: {error.strerror}"
-                ) from None
+        try:
+            complete = read_at(self._file, memory.data, self._start + start, self._lock)
+        except OSError as error:
+            raise FormatError(
+                f"{self.path}: tensor {name!r}: cannot be read: {error.strerror}"
+            ) from None
         if not complete:
             raise FormatError(
                 f"{self.path}: tensor {name!r}: the file ends within it; it was changed while open"
@@ -131,7 +129,8 @@ def write_safetensors(
 ) -> None:
     """Write the tensors of `header`, byte for byte as the safetensors library would.
 
-    At most one tensor is held at a time. The attachment becomes one more entry of the metadata.
+    Tensors are made ahead, as far as the supply's bound allows. The
+    attachment becomes one more entry of the metadata.
     """
 
     def start(attached: str) -> bytes:
@@ -139,7 +138,10 @@ def write_safetensors(
         return encode(header, {**(metadata or {}), **extra} if extra else metadata)
 
     file.put(start(attachment.draft if attachment is not None else ""))
-    for name in storage_order(header):
-        supply.wrote(name, file.put(supply.take(name)))
+    order = storage_order(header)
+    with supply.ahead(order):
+        for name in order:
+            made = supply.made(name)
+            supply.wrote(name, file.put(made.data, digest=made.digest))
     if attachment is not None:
         file.replace_first(start(attachment.final(supply.digests)))

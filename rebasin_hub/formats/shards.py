@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rebasin_hub.formats.atomic import NewFile
 from rebasin_hub.formats.directory import copy_side_files
+from rebasin_hub.formats.header import storage_order
 from rebasin_hub.formats.safetensors import write_safetensors
 
 if TYPE_CHECKING:
@@ -61,11 +62,12 @@ def write_shards(
     """
     total = 0
     shards = deal_out(supply.header, limit)
-    for shard, names in shards.items():
-        with NewFile(folder / shard, out / shard) as file:
-            header = {name: supply.header[name] for name in names}
-            write_safetensors(file, header, supply, metadata)
-            total += file.finish()
+    headers = {s: {name: supply.header[name] for name in names} for s, names in shards.items()}
+    with supply.ahead([name for header in headers.values() for name in storage_order(header)]):
+        for shard, header in headers.items():
+            with NewFile(folder / shard, out / shard) as file:
+                write_safetensors(file, header, supply, metadata)
+                total += file.finish()
     if len(shards) > 1:
         size = sum(info.nbytes for info in supply.header.values())
         homes = {name: shard for shard, names in shards.items() for name in names}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import stat
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -10,6 +11,7 @@ from rebasin_hub.errors import FormatError
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from threading import Lock
 
 __all__ = [
     "HEAD",
@@ -19,6 +21,7 @@ __all__ = [
     "is_pickle",
     "is_zip",
     "open_input",
+    "read_at",
     "read_into",
 ]
 
@@ -86,6 +89,25 @@ def read_into(file: BinaryIO, memory: memoryview) -> bool:
     done = 0
     while done < len(memory):
         count = file.readinto(memory[done:])  # type: ignore[attr-defined]
+        if not count:
+            return False
+        done += count
+    return True
+
+
+def read_at(file: BinaryIO, memory: memoryview, offset: int, lock: Lock) -> bool:
+    """Fill memory from a place in an unbuffered file; False if the file ends too soon.
+
+    Several threads may do so at a time. Where the system cannot read at a place without going
+    there, the lock keeps a seek and the read after it together.
+    """
+    if not hasattr(os, "preadv"):
+        with lock:
+            file.seek(offset)
+            return read_into(file, memory)
+    done = 0
+    while done < len(memory):
+        count = os.preadv(file.fileno(), [memory[done:]], offset + done)
         if not count:
             return False
         done += count

@@ -7,7 +7,6 @@ that describes them goes last; `torch.load` finds both by name. Equal content gi
 from __future__ import annotations
 
 import copy
-import hashlib
 import io
 import math
 import pickle
@@ -45,24 +44,25 @@ def write_torch(
 ) -> None:
     """Write the tensors of `header` in the nesting of `source`, with everything else it holds.
 
-    Names that `source` ties stay tied if they still have the same values. At most one tensor is
-    held at a time.
+    Names that `source` ties stay tied if they still have the same values. Tensors are made ahead,
+    as far as the supply's bound allows.
     """
     archive = _Archive(file)
     try:
         slots: dict[str, _Slot] = {}
-        for name in header:
-            data = supply.take(name)
-            tied = source.tied.get(name)
-            if tied is not None and hashlib.sha256(data).hexdigest() == supply.digests[tied]:
-                key, digest = slots[tied].key, supply.digests[tied]
-            else:
-                if tied is not None:
-                    supply.notes.append(f"{name} is no longer tied to {tied}: they now differ")
-                key = archive.next_key()
-                digest = archive.put(f"data/{key}", data)
-            slots[name] = _slot(key, header[name], source.tensor(name))
-            supply.wrote(name, digest)
+        with supply.ahead(header):
+            for name in header:
+                made = supply.made(name)
+                tied = source.tied.get(name)
+                if tied is not None and made.digest == supply.digests[tied]:
+                    key = slots[tied].key
+                else:
+                    if tied is not None:
+                        supply.notes.append(f"{name} is no longer tied to {tied}: they now differ")
+                    key = archive.next_key()
+                    archive.put(f"data/{key}", made.data, digest=made.digest)
+                slots[name] = _slot(key, header[name], source.tensor(name))
+                supply.wrote(name, made.digest)
         _finish(archive, _rebuild(source, slots), source.fill)
     except BaseException:
         archive.abandon()
@@ -77,8 +77,8 @@ def write_state_dict(
 ) -> None:
     """Write the tensors of `header` as a plain state dict.
 
-    A name that is tied to another one shares its memory, and is not asked for. At most one tensor
-    is held at a time.
+    A name that is tied to another one shares its memory, and is not asked for. Tensors are made
+    ahead, as far as the supply's bound allows.
     """
     import torch
 
@@ -86,14 +86,15 @@ def write_state_dict(
     like = torch.empty(0)
     try:
         slots: dict[str, _Slot] = {}
-        for name in sorted(header, key=lambda name: name in tied):
-            if name in tied:
-                key, digest = slots[tied[name]].key, supply.digests[tied[name]]
-            else:
-                key = archive.next_key()
-                digest = archive.put(f"data/{key}", supply.take(name))
-            slots[name] = _slot(key, header[name], like)
-            supply.wrote(name, digest)
+        own = [name for name in header if name not in tied]
+        with supply.ahead(own):
+            for name in own:
+                key, made = archive.next_key(), supply.made(name)
+                slots[name] = _slot(key, header[name], like)
+                supply.wrote(name, archive.put(f"data/{key}", made.data, digest=made.digest))
+        for name in (name for name in header if name in tied):
+            slots[name] = _slot(slots[tied[name]].key, header[name], like)
+            supply.wrote(name, supply.digests[tied[name]])
         _finish(archive, {name: slots[name] for name in header})
     except BaseException:
         archive.abandon()
@@ -112,15 +113,15 @@ class _Archive:
         self._keys += 1
         return str(self._keys - 1)
 
-    def put(self, name: str, data: bytes | memoryview) -> str:
-        """Add one record and return its SHA-256."""
+    def put(self, name: str, data: bytes | memoryview, *, digest: str | None = None) -> str:
+        """Add one record and return its SHA-256, which may be known already."""
         entry = zipfile.ZipInfo(f"archive/{name}")  # dated 1980, so that equal content is equal
         large = len(data) > _ZIP64_LIMIT
         begin = self._file.tell() + _LOCAL_HEADER + len(entry.filename) + 20 * large + 4
         pad = -begin % _ALIGNMENT
         entry.extra = struct.pack("<2sH", b"FB", pad) + bytes(pad)
         with self._zip.open(entry, "w", force_zip64=large) as record:
-            return self._file.put(data, through=record)
+            return self._file.put(data, through=record, digest=digest)
 
     def close(self) -> None:
         self._zip.close()

@@ -18,6 +18,7 @@ from rebasin_hub.formats.target import check_output
 from rebasin_hub.formats.together import new_files
 from rebasin_hub.formats.torch import TorchCheckpoint
 from rebasin_hub.formats.torchfile import write_torch
+from rebasin_hub.stream import A_FEW, Bound
 from rebasin_hub.tensors import TensorInfo, dtype_of
 
 if TYPE_CHECKING:
@@ -79,18 +80,22 @@ def save_like(
     header: Mapping[str, TensorInfo] | None = None,
     metadata: Mapping[str, str] | None = None,
     attachment: Attachment | None = None,
+    approve: Callable[[Mapping[str, str]], None] | None = None,
+    cost: Callable[[str], int] | None = None,
+    bound: Bound = A_FEW,
     force: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Saved:
-    """Write a checkpoint like `source`, with the tensors that `produce` makes, one at a time.
+    """Write a checkpoint like `source`, with the tensors that `produce` makes, in threads.
 
     Format, shards, nesting, prefixes, ties and side files are those of `source`; an `out` that
     ends in `.safetensors` gives one safetensors file from any source. That file has no ties: of
     names tied in the source it holds the first, and the others only where their values differ
     from it by now. `header` (default: the source's) tells each tensor's type and shape, for the
     same names; `metadata` (default: the source's) is the text in safetensors files; `attachment`
-    goes along with it, or as a file of its own into a directory; `progress` is told bytes done
-    and in all.
+    goes along with it, or as a file of its own into a directory. `approve` is told the digests of
+    all tensors before anything takes its name, and may raise; `cost` and `bound` are those of
+    `Supply`; `progress` is told bytes done and in all.
 
     Raises:
         OutputError: as `check_output`, or the output cannot be written.
@@ -102,20 +107,27 @@ def save_like(
     header = source.header if header is None else header
     if header.keys() != source.header.keys():
         raise ValueError("header and source must name the same tensors")
-    supply = Supply(header, produce, progress)
+    supply = Supply(header, produce, progress, cost=cost, bound=bound)
+    approve = approve or _approved
     if isinstance(source, DirectoryCheckpoint) and target.kind == "directory":
         with new_directory(target.path, force=force) as folder:
             nbytes = write_directory(
                 folder, source, supply, metadata, target.path, attachment=attachment
             )
+            approve(supply.digests)
         files = tuple(sorted(file for file in target.path.rglob("*") if file.is_file()))
         return Saved(target.path, nbytes, supply.digests, files, tuple(supply.notes))
     if isinstance(source, OnnxCheckpoint) and target.kind == "onnx":
-        return save_onnx(source, target.path, supply, attachment, force=force)
+        return save_onnx(source, target.path, supply, attachment, approve=approve, force=force)
     with new_file(target.path, force=force) as file:
         _write_file(file, source, target, supply, metadata=metadata, attachment=attachment)
+        approve(supply.digests)
         nbytes = file.tell()
     return Saved(target.path, nbytes, supply.digests, (target.path,), tuple(supply.notes))
+
+
+def _approved(_: Mapping[str, str]) -> None:
+    """Approve of any digests."""
 
 
 def save_onnx(
@@ -124,6 +136,7 @@ def save_onnx(
     supply: Supply,
     attachment: Attachment | None = None,
     *,
+    approve: Callable[[Mapping[str, str]], None] = _approved,
     force: bool = False,
 ) -> Saved:
     """Write a copy of an ONNX model, and of its files of data, with other values.
@@ -139,6 +152,7 @@ def save_onnx(
         check_output(source, place, kind="onnx", force=force)
     with new_files([out, *places.values()], force=force) as files:
         write_onnx(files, source, supply, places)
+        approve(supply.digests)
         nbytes = sum(file.tell() for file in files)
     _no_room(attachment, "an ONNX model", supply)
     return Saved(out, nbytes, supply.digests, (out, *places.values()), tuple(supply.notes))

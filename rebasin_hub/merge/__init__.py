@@ -7,6 +7,7 @@ once aligned, is unchanged.
 
 from rebasin_hub.merge.blend import combine, is_floating, overflowed
 from rebasin_hub.merge.methods import METHODS, Blend, Parts, Prepare, check, linear, slerp
+from rebasin_hub.merge.rounding import all_finite
 from rebasin_hub.merge.weighting import Rule, Setting, Weighting, depths, normalized
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Rule",
     "Setting",
     "Weighting",
+    "all_finite",
     "check",
     "combine",
     "depths",

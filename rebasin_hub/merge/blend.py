@@ -8,8 +8,11 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from rebasin_hub.buffers import empty
 from rebasin_hub.errors import InputError
-from rebasin_hub.merge.methods import METHODS, Floats, check, sums_to_one
+from rebasin_hub.merge.fused import Mean, mean_of
+from rebasin_hub.merge.methods import METHODS, Floats, check, linear, sums_to_one
+from rebasin_hub.merge.rounding import all_finite, store, widened
 from rebasin_hub.tensors import DTYPES, dtype_of
 
 __all__ = ["STRETCH", "combine", "is_floating", "overflowed"]
@@ -17,11 +20,18 @@ __all__ = ["STRETCH", "combine", "is_floating", "overflowed"]
 Array: TypeAlias = NDArray[np.generic]
 
 STRETCH = 1 << 18
-"""Elements that are widened and merged at a time: sums then stay in the cache."""
+"""Elements that are widened at a time where a method looks at a whole tensor."""
+PIECE = 1 << 14
+"""Elements that are widened, merged and rounded in one go: all of it stays in a core's cache."""
 
 
 def combine(
-    arrays: Sequence[Array], weights: Sequence[float], *, method: str, dtype: str | None = None
+    arrays: Sequence[Array],
+    weights: Sequence[float],
+    *,
+    method: str,
+    dtype: str | None = None,
+    reuse: bool = False,
 ) -> Array:
     """Merge one tensor.
 
@@ -30,6 +40,7 @@ def combine(
         weights: one for each model; they sum to one, except for sums that are no means (linear).
         method: a key of `METHODS`.
         dtype: the stored type of the result (a key of `DTYPES`); the first array's by default.
+        reuse: the arrays are needed no longer, and the result may take the memory of one.
 
     Products and sums are computed in float64, and the result is rounded to the stored type once.
     Complex arrays are merged as vectors of real and imaginary parts. Integers and booleans are no
@@ -55,42 +66,48 @@ def combine(
     used = [array for array, weight in zip(arrays, weights, strict=True) if weight]
     if used and sums_to_one(weights) and used[0].dtype == target and _all_same_bits(used):
         return used[0]  # arithmetic and casts would change the payload of a NaN
-    return _merged(arrays, weights, method, target)
+    spare = (array for array in arrays if array.dtype == target and array.flags.c_contiguous)
+    out = next(spare, None) if reuse else None
+    return _merged(arrays, weights, method, empty(first.shape, target) if out is None else out)
 
 
-def _merged(
-    arrays: Sequence[Array], weights: Sequence[float], method: str, target: np.dtype[np.generic]
-) -> Array:
+def _merged(arrays: Sequence[Array], weights: Sequence[float], method: str, result: Array) -> Array:
     flat = [np.ascontiguousarray(array).reshape(-1) for array in arrays]
     paired = any(array.dtype.kind == "c" for array in arrays)
 
-    def parts() -> Iterator[list[Floats]]:
-        for stretch in _stretches(flat[0].size):
-            yield _widened([array[stretch] for array in flat], paired=paired)
+    def parts(step: int = STRETCH) -> Iterator[list[Floats]]:
+        for stretch in _stretches(flat[0].size, step):
+            yield widened([array[stretch] for array in flat], paired=paired)
 
-    result = np.empty(arrays[0].shape, target)
     out = result.reshape(-1)
     # Infinities and NaN in a model are its own affair; `overflowed` tells of new ones.
     with np.errstate(invalid="ignore", over="ignore"):
+        mean = mean_of(flat, weights, out.dtype) if method == "linear" else None
+        if mean is not None:
+            _by(mean, flat, weights, out)
+            return result
         blend = METHODS[method](parts, weights)
-        for stretch, part in zip(_stretches(flat[0].size), parts(), strict=True):
-            out[stretch] = _stored(blend(part), target, paired=paired)
+        for piece, part in zip(_stretches(out.size, PIECE), parts(PIECE), strict=True):
+            store(blend(part), out[piece], paired=paired)
     return result
 
 
-def _stretches(size: int) -> Iterator[slice]:
-    for start in range(0, size, STRETCH):
-        yield slice(start, min(start + STRETCH, size))
+def _by(mean: Mean, flat: Sequence[Array], weights: Sequence[float], out: Array) -> None:
+    """Fill `out` by compiled code, but for pieces with NaN: there the bits are those of NumPy."""
+    made = np.empty(PIECE, out.dtype)
+    for piece in _stretches(out.size, PIECE):
+        part = out[piece]
+        if mean(piece, made[: part.size]):
+            np.copyto(part, made[: part.size])
+        else:
+            store(
+                linear(widened([a[piece] for a in flat], paired=False), weights), part, paired=False
+            )
 
 
-def _stored(merged: Floats, target: np.dtype[np.generic], *, paired: bool) -> Array:
-    """Round a merged stretch to the stored type, once."""
-    if paired:
-        pairs = np.dtype(f"c{2 * merged.dtype.itemsize}")
-        return merged.view(pairs)[..., 0].astype(target)
-    if merged.dtype == np.float64 and target.itemsize < np.dtype(np.float32).itemsize:
-        merged = _rounded_to_odd(merged)
-    return merged.astype(target)
+def _stretches(size: int, step: int) -> Iterator[slice]:
+    for start in range(0, size, step):
+        yield slice(start, min(start + step, size))
 
 
 def overflowed(arrays: Sequence[Array], merged: Array) -> int:
@@ -103,56 +120,29 @@ def overflowed(arrays: Sequence[Array], merged: Array) -> int:
     """
     if any(merged is array for array in arrays):
         return 0
+    flat, parts = merged.reshape(-1), [array.reshape(-1) for array in arrays]
+    lost = 0
     with np.errstate(invalid="ignore"):  # signalling NaN of small types would warn
-        lost = ~np.isfinite(merged)
-        for array in arrays:
-            if not lost.any():  # nearly always: the arrays are not read again
-                return 0
-            lost &= np.isfinite(array)
-    return int(np.count_nonzero(lost))
+        for piece in _stretches(flat.size, PIECE):
+            if all_finite(flat[piece]):  # nearly always: the arrays are not read again
+                continue
+            found = ~np.isfinite(flat[piece])
+            for part in parts:
+                found &= np.isfinite(part[piece])
+            lost += int(np.count_nonzero(found))
+    return lost
 
 
 def _all_same_bits(arrays: Sequence[Array]) -> bool:
     first = arrays[0]
-    bits = f"u{first.dtype.itemsize}"
+    if any(array.dtype != first.dtype for array in arrays):
+        return False
+    flat = [array.reshape(-1).view(f"u{first.dtype.itemsize}") for array in arrays]
     return all(
-        array.dtype == first.dtype and np.array_equal(first.view(bits), array.view(bits))
-        for array in arrays[1:]
+        np.array_equal(flat[0][piece], other[piece])
+        for piece in _stretches(first.size, PIECE)
+        for other in flat[1:]
     )
-
-
-def _widened(arrays: Sequence[Array], *, paired: bool) -> list[Floats]:
-    """Return the arrays in the type that sums are computed in.
-
-    Where `paired`, a last axis of two is added for the real and the imaginary part: products of
-    complex numbers would turn infinities into NaN, and the inner product has to be the real one.
-    """
-    if not paired:
-        return [_double(array) for array in arrays]
-    pairs = (array.astype(np.complex128, order="C") for array in arrays)
-    return [array[..., np.newaxis].view(np.float64) for array in pairs]
-
-
-def _double(array: Array) -> NDArray[np.float64]:
-    """Widen an array; small types go through float32, for which ml_dtypes has fast loops."""
-    if array.dtype.itemsize < np.dtype(np.float32).itemsize:
-        array = array.astype(np.float32)
-    return array.astype(np.float64, copy=False)
-
-
-def _rounded_to_odd(values: Floats) -> NDArray[np.float32]:
-    """Return float64 values in float32, an inexact one as its neighbor with an odd last bit.
-
-    Rounding that to the nearest value of a type at least two bits narrower gives what rounding
-    once would give (Boldo & Melquiond 2008, "Emulation of FMA and correctly rounded sums: proved
-    algorithms using rounding to odd"). ml_dtypes casts float64 through the nearest float32, which
-    rounds twice: 1 + 2⁻⁸ + 2⁻³⁰ becomes a tie in bfloat16.
-    """
-    nearest = values.astype(np.float32)
-    bits = nearest.view(np.uint32)
-    bits -= np.abs(nearest) > np.abs(values)  # toward zero
-    bits |= nearest != values
-    return nearest
 
 
 def is_floating(array: Array) -> bool:

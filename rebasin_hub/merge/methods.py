@@ -51,17 +51,24 @@ def linear(arrays: Sequence[Floats], weights: Sequence[float]) -> Floats:
     heaviest = max(range(len(weights)), key=weights.__getitem__)
     base = arrays[heaviest]
     kind = base.dtype.type
-    shift = np.zeros_like(base)
-    equal = np.ones(base.shape, dtype=np.bool_)
-    for number, (array, weight) in enumerate(zip(arrays, weights, strict=True)):
-        if number != heaviest and weight:
-            shift += kind(weight) * (array - base)
-            equal &= array == base
+    others = [n for n, weight in enumerate(weights) if weight and n != heaviest]
+    shift = None
+    for number in others:
+        step = arrays[number] - base
+        step *= kind(weights[number])
+        shift = step if shift is None else np.add(shift, step, out=shift)
     if not sums_to_one(weights):
-        result: Floats = kind(math.fsum(weights)) * base + shift
-        return result
-    # Adding +0.0 would turn -0.0 into +0.0; equal infinities have differences that are NaN.
-    return np.where(equal | (shift == 0), base, base + shift)
+        result: Floats = kind(math.fsum(weights)) * base
+        return result + (0 if shift is None else shift + kind(0))  # as a sum that starts at +0.0
+    if shift is None:
+        return base.copy()
+    total: Floats = np.asarray(base + shift)
+    kept = shift == 0  # adding +0.0 would turn -0.0 into +0.0
+    if np.isnan(shift).any():  # equal infinities have differences that are NaN
+        kept |= np.logical_and.reduce([arrays[number] == base for number in others])
+    if kept.any():
+        np.copyto(total, base, where=kept)
+    return total
 
 
 def slerp(arrays: Sequence[Floats], weights: Sequence[float]) -> Floats:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rebasin_hub.errors import OutputError, PermutationError
+from rebasin_hub.errors import OutputError, PermutationError, ProofError
 from rebasin_hub.formats import check_output
 from rebasin_hub.permfile import PermutationFile
 from rebasin_hub.pipeline.models import AUTOMATIC, Choice, Model, open_model
-from rebasin_hub.pipeline.progress import Progress, counting
+from rebasin_hub.pipeline.progress import Progress
 from rebasin_hub.pipeline.write import Found, Plan, Rebased, free_output, plan_rebase, write
+from rebasin_hub.stream import A_FEW, Bound
 
 __all__ = ["apply_file", "check_source", "check_spec", "compose_files"]
 
@@ -24,6 +25,7 @@ def apply_file(
     choice: Choice = AUTOMATIC,
     force: bool = False,
     dry_run: bool = False,
+    bound: Bound = A_FEW,
     progress: Progress | None = None,
 ) -> Plan | Rebased:
     """Renumber a checkpoint by a permutation file.
@@ -38,6 +40,7 @@ def apply_file(
         choice: the spec, where it is no shipped one.
         force: replace an existing output.
         dry_run: only return the plan.
+        bound: how many bytes of tensors are held at a time.
         progress: told of each stage.
 
     Raises:
@@ -58,13 +61,20 @@ def apply_file(
         steps = plan_rebase(model, None, output)
         if dry_run:
             return steps
-        expected = None
-        if not other_model:
-            read = counting(model.read, model.header, progress, "digesting")
-            check_source(permutations, model.digest(read), file, path)
-            expected = permutations.result
-        found = Found(permutations.element, permutations.method)
-        return write(model, steps, found, expected=expected, force=force, progress=progress)
+
+        def promised(source: str, result: str) -> None:
+            check_source(permutations, source, file, path)
+            _check_result(permutations, result)
+
+        return write(
+            model,
+            steps,
+            Found(permutations.element, permutations.method),
+            promised=None if other_model else promised,
+            bound=bound,
+            force=force,
+            progress=progress,
+        )
 
 
 def compose_files(
@@ -124,3 +134,12 @@ def check_source(permutations: PermutationFile, digest: str, file: Path, path: P
         f"{file} was made for model {permutations.source[:12]}, {path} is model {digest[:12]}; "
         "give --other-model if it is meant for this one too"
     )
+
+
+def _check_result(permutations: PermutationFile, digest: str) -> None:
+    """Refuse a result that is not what the permutation file promises."""
+    if digest != permutations.result:
+        raise ProofError(
+            f"the permutations lead to model {digest[:12]}, their file promises "
+            f"{permutations.result[:12]}; the file was changed, and nothing was written"
+        )

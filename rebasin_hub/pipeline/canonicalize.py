@@ -20,6 +20,7 @@ from rebasin_hub.pipeline.write import (
     plan_rebase,
     write,
 )
+from rebasin_hub.stream import A_FEW, Bound
 
 __all__ = ["canonicalize"]
 
@@ -35,6 +36,7 @@ def canonicalize(
     permutations: Path | None = None,
     force: bool = False,
     dry_run: bool = False,
+    bound: Bound = A_FEW,
     progress: Progress | None = None,
 ) -> Plan | Rebased:
     """Write a checkpoint renumbered to a reference, or without one in canonical order.
@@ -49,6 +51,7 @@ def canonicalize(
         permutations: where to write the permutation file as well.
         force: replace existing outputs.
         dry_run: only return the plan; no weight is read.
+        bound: how many bytes of tensors are held at a time; aligning to a reference takes more.
         progress: told of each stage.
 
     Raises:
@@ -66,7 +69,7 @@ def canonicalize(
         if reference is None:
             check_output(model.checkpoint, output, force=force)
             free_output(permutations, force=force, inputs=[path], output=output)
-            found = None if dry_run else _order(model, progress)
+            found = None if dry_run else _order(model, progress, bound)
         else:
             with open_like(reference, model) as target:
                 check_output(model.checkpoint, output, others=[target.checkpoint], force=force)
@@ -75,11 +78,19 @@ def canonicalize(
                 found = None if dry_run else _match(target, model, matching, progress)
         if found is None:
             return steps
-        return write(model, steps, found, permutations=permutations, force=force, progress=progress)
+        return write(
+            model,
+            steps,
+            found,
+            permutations=permutations,
+            bound=bound,
+            force=force,
+            progress=progress,
+        )
 
 
-def _order(model: Model, progress: Progress | None) -> Found:
-    canonical = ordered(model, progress, model.checkpoint.tied)
+def _order(model: Model, progress: Progress | None, bound: Bound) -> Found:
+    canonical = ordered(model, progress, model.checkpoint.tied, bound)
     return Found(
         canonical.element, "canonical order", notes=() if canonical.exact else (NOT_EXACT,)
     )

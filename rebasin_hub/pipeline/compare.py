@@ -123,7 +123,7 @@ def _exactly(a: Path, b: Path, one: Model, other: Model, progress: Progress | No
         digests=digests,
         canonical=None,
         as_stored=as_stored,
-        notes=other.borrowed,
+        notes=(*one.inferred, *other.borrowed),
     )
     if digests[0] == digests[1]:
         return same

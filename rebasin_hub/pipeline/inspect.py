@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from rebasin_hub.digest import both_digests
 from rebasin_hub.errors import BindingError, DetectionError
 from rebasin_hub.formats import open_checkpoint
 from rebasin_hub.permfile import FORMAT, PermutationFile
 from rebasin_hub.pipeline.models import AUTOMATIC, Choice, open_model
-from rebasin_hub.pipeline.ordering import canonical_digest_of
+from rebasin_hub.pipeline.ordering import ordered
 from rebasin_hub.pipeline.progress import Progress
+from rebasin_hub.stream import A_FEW, Bound
 from rebasin_hub.tensors import TensorInfo
 
 __all__ = ["Digests", "Inspection", "PermutationInspection", "digests", "inspect_file"]
@@ -117,9 +119,16 @@ class Digests:
     digest: str
     canonical: str
     exact: bool
+    notes: tuple[str, ...] = ()
 
 
-def digests(path: Path, *, choice: Choice = AUTOMATIC, progress: Progress | None = None) -> Digests:
+def digests(
+    path: Path,
+    *,
+    choice: Choice = AUTOMATIC,
+    bound: Bound = A_FEW,
+    progress: Progress | None = None,
+) -> Digests:
     """Compute the plain and the canonical digest of a checkpoint.
 
     Raises:
@@ -127,5 +136,10 @@ def digests(path: Path, *, choice: Choice = AUTOMATIC, progress: Progress | None
 
     """
     with open_model(path, choice) as model:
-        canonical, exact = canonical_digest_of(model, progress)
-        return Digests(path, model.binding.spec.name, model.digest(), canonical, exact)
+        tied = model.checkpoint.tied
+        order = ordered(model, progress, tied, bound)
+        plain, canonical = both_digests(
+            model.binding, order.element, model.read, skip=tied, bound=bound
+        )
+        spec = model.binding.spec.name
+        return Digests(path, spec, plain, canonical, order.exact, model.inferred)

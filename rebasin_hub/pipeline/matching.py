@@ -188,6 +188,7 @@ class Aligned:
     alignment: Alignment
     units: Mapping[str, int]
     moved: Mapping[str, int]
+    notes: tuple[str, ...] = ()
 
 
 def align_models(
@@ -230,6 +231,7 @@ def align_models(
             alignment=result,
             units=model.binding.group.units,
             moved=model.binding.group.moved(result.element),
+            notes=model.inferred,
         )
 
 

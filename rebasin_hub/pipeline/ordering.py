@@ -8,6 +8,7 @@ from rebasin_hub.canonical import Canonical, canonical_order
 from rebasin_hub.digest import canonical_digest
 from rebasin_hub.pipeline.models import Model
 from rebasin_hub.pipeline.progress import Progress, counting
+from rebasin_hub.stream import A_FEW, Bound
 
 __all__ = ["NOT_EXACT", "canonical_digest_of", "ordered"]
 
@@ -17,14 +18,22 @@ NOT_EXACT = (
 )
 
 
-def ordered(model: Model, progress: Progress | None, skip: Collection[str]) -> Canonical:
+def ordered(
+    model: Model,
+    progress: Progress | None,
+    skip: Collection[str],
+    bound: Bound = A_FEW,
+) -> Canonical:
     """Return the canonical order of a model without the tensors to skip."""
     read = counting(model.read, model.header, progress, "ordering")
-    return canonical_order(model.binding, read, skip=skip)
+    return canonical_order(model.binding, read, skip=skip, bound=bound)
 
 
 def canonical_digest_of(
-    model: Model, progress: Progress | None, skip: Collection[str] | None = None
+    model: Model,
+    progress: Progress | None,
+    skip: Collection[str] | None = None,
+    bound: Bound = A_FEW,
 ) -> tuple[str, bool]:
     """Return a model's canonical digest, and whether every renumbered copy has the same one.
 
@@ -32,9 +41,10 @@ def canonical_digest_of(
         model: an open model.
         progress: told how far it has come.
         skip: names to leave out; those that are tied to others by default.
+        bound: how many bytes of tensors are held at a time.
 
     """
     skip = model.checkpoint.tied if skip is None else skip
-    canonical = ordered(model, progress, skip)
-    digest = canonical_digest(model.binding, canonical.element, model.read, skip=skip)
+    canonical = ordered(model, progress, skip, bound)
+    digest = canonical_digest(model.binding, canonical.element, model.read, skip=skip, bound=bound)
     return digest, canonical.exact

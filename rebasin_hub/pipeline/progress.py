@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Lock
 from typing import TypeAlias
 
 from rebasin_hub.rearrange import Array, Read
@@ -26,12 +27,14 @@ def counting(read: Read, header: Header, progress: Progress | None, name: str) -
     if progress is None:
         return read
     total, done = sum(info.nbytes for info in header.values()), 0
+    lock = Lock()
 
     def read_and_count(tensor: str) -> Array:
         nonlocal done
         array = read(tensor)
-        done = min(total, done + array.nbytes)
-        progress(name, done, total)
+        with lock:  # several threads may read
+            done = min(total, done + array.nbytes)
+            progress(name, done, total)
         return array
 
     return read_and_count

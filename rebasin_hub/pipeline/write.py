@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from rebasin_hub.permute import Element
 from rebasin_hub.pipeline.models import Model
 from rebasin_hub.pipeline.progress import Progress, stage
 from rebasin_hub.pipeline.proof import Prover
+from rebasin_hub.stream import A_FEW, Bound
 
 __all__ = ["Found", "Plan", "Rebased", "default_output", "free_output", "plan_rebase", "write"]
 
@@ -165,7 +166,8 @@ def write(
     found: Found,
     *,
     permutations: Path | None = None,
-    expected: str | None = None,
+    promised: Callable[[str, str], None] | None = None,
+    bound: Bound = A_FEW,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Rebased:
@@ -176,21 +178,34 @@ def write(
         steps: where to write.
         found: the permutations.
         permutations: where to write them as well.
-        expected: the plain digest that the result must have, where one was promised.
+        promised: told the plain digests of the model and of the result before that takes its name;
+            raises if they are not what was promised.
+        bound: how many bytes of tensors are held at a time.
         force: replace existing outputs.
         progress: told how far it has come.
 
     Raises:
         OutputError: an output exists or cannot be written.
-        ProofError: a tensor did not lead back to the input, or the result is another one than was
-            promised; nothing was written.
+        ProofError: a tensor did not lead back to the input; nothing was written.
 
     """
-    prover = Prover(model, found.element, expected)
+    prover, tied = Prover(model, found.element), model.checkpoint.tied
+
+    def approve(written: Mapping[str, str]) -> None:
+        if promised is not None:
+            digests = (digest_of(model.header, own, tied) for own in (prover.sources, written))
+            promised(*digests)
+
     saved = save_like(
-        model.checkpoint, steps.output, prover, force=force, progress=stage(progress, "writing")
+        model.checkpoint,
+        steps.output,
+        prover,
+        approve=approve,
+        cost=prover.cost,
+        bound=bound,
+        force=force,
+        progress=stage(progress, "writing"),
     )
-    tied = model.checkpoint.tied
     source = digest_of(model.header, prover.sources, tied)
     result = digest_of(model.header, saved.tensors, tied)
     if permutations is not None:

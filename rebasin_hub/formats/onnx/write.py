@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rebasin_hub.formats.onnx.checkpoint import OnnxCheckpoint
     from rebasin_hub.formats.onnx.external import Extent
     from rebasin_hub.formats.onnx.tensor import Parsed
-    from rebasin_hub.formats.supply import Supply
+    from rebasin_hub.formats.supply import Made, Supply
     from rebasin_hub.tensors import TensorInfo
 
 __all__ = ["check_types", "data_files", "write_onnx"]
@@ -165,25 +165,27 @@ def _write_data(file: NewFile, old: Path, source: OnnxCheckpoint, supply: Supply
     inside = {name: extent for name, extent in source.extents.items() if extent.file == old}
     firsts: dict[tuple[int, int], str] = {}
     at = 0
-    for name, extent in sorted(inside.items(), key=lambda item: (item[1].start, item[1].end)):
-        first = firsts.setdefault((extent.start, extent.end), name)
-        if first == name:
-            _copy(file, extent, at)
-            supply.wrote(name, file.put(supply.take(name)))
-            at = extent.end
-        else:
-            _check_tied(name, first, supply, source.path)
+    placed = sorted(inside.items(), key=lambda item: (item[1].start, item[1].end))
+    with supply.ahead([name for name, _ in placed]):
+        for name, extent in placed:
+            made = supply.made(name)
+            first = firsts.setdefault((extent.start, extent.end), name)
+            if first == name:
+                _copy(file, extent, at)
+                supply.wrote(name, file.put(made.data, digest=made.digest))
+                at = extent.end
+            else:
+                _check_tied(made, first, supply, source.path)
     _copy_rest(file, old, at)
 
 
-def _check_tied(name: str, first: str, supply: Supply, model: Path) -> None:
-    digest = hashlib.sha256(supply.take(name)).hexdigest()
-    if digest != supply.digests[first]:
+def _check_tied(made: Made, first: str, supply: Supply, model: Path) -> None:
+    if made.digest != supply.digests[first]:
         raise OutputError(
-            f"{model}: {name!r} and {first!r} are stored as one, and they now differ; save the "
-            "model with values of their own, or write a .safetensors file"
+            f"{model}: {made.name!r} and {first!r} are stored as one, and they now differ; save "
+            "the model with values of their own, or write a .safetensors file"
         )
-    supply.wrote(name, digest)
+    supply.wrote(made.name, made.digest)
 
 
 def _copy(file: NewFile, extent: Extent, start: int) -> None:

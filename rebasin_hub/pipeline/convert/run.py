@@ -19,6 +19,7 @@ from rebasin_hub.pipeline.convert.cast import Cast, cast
 from rebasin_hub.pipeline.convert.plan import Piece, Pieces, Wish, into_graph, plan_pieces
 from rebasin_hub.pipeline.progress import Progress, stage
 from rebasin_hub.rearrange import Array
+from rebasin_hub.stream import A_FEW, Bound, ready
 from rebasin_hub.tensors import dtype_of
 
 __all__ = ["ConversionPlan", "Converted", "convert"]
@@ -86,17 +87,27 @@ class _Maker:
             array, self.casts[name] = cast(array, piece.info.dtype, name)
         return array
 
+    def _digest(self, name: str) -> None:
+        self.read(name)
+
     def read(self, name: str) -> Array:
         array = self.source.read(name)
         if name not in self.digests:
             self.digests[name] = tensor_digest(array, self.source.header[name].dtype)
         return array
 
-    def source_digest(self) -> str:
+    def cost(self, name: str) -> int:
+        """Return the bytes in memory while a tensor is made: as read, turned, and cast."""
+        piece = self.pieces.get(name)
+        if piece is None:
+            return 2 * self.graph.header[name].nbytes if self.graph is not None else 0
+        return 2 * self.source.header[piece.source].nbytes + piece.info.nbytes
+
+    def source_digest(self, bound: Bound) -> str:
         """Return the plain digest of the source; what was left out is read for it."""
-        for name in self.source.header:
-            if name not in self.digests and name not in self.source.tied:
-                self.read(name)
+        header, known = self.source.header, self.digests.keys() | self.source.tied.keys()
+        left = [name for name in header if name not in known]
+        ready(left, self._digest, cost=lambda name: header[name].nbytes, bound=bound)
         return digest_of(self.source.header, self.digests, self.source.tied)
 
 
@@ -107,12 +118,13 @@ def convert(
     *,
     force: bool = False,
     dry_run: bool = False,
+    bound: Bound = A_FEW,
     progress: Progress | None = None,
 ) -> ConversionPlan | Converted:
     """Convert a checkpoint to the format that the output's name asks for.
 
     Law: converting there and back, with a layout or to another format, gives the same digest,
-    unless numbers were lost in a cast or tensors left out. One tensor at a time is in memory.
+    unless numbers were lost in a cast or tensors left out.
 
     Args:
         path: the checkpoint; it is never changed.
@@ -120,6 +132,7 @@ def convert(
         wish: what else to change.
         force: replace an existing output.
         dry_run: only return the plan.
+        bound: how many bytes of tensors are held at a time.
         progress: told how far it has come.
 
     Raises:
@@ -144,7 +157,7 @@ def convert(
         maker = _Maker(source, pieces.made, graph)
         _check_ties(maker, wish)
         header = dict(stored.header if graph is None else graph.header)
-        supply = Supply(header, maker, stage(progress, "converting"))
+        supply = Supply(header, maker, stage(progress, "converting"), cost=maker.cost, bound=bound)
         plan = Export(stored.tied, wish.shard_size, graph)
         saved = export(source, target, supply, plan, force=force)
         return Converted(
@@ -152,8 +165,8 @@ def convert(
             output=target.path,
             files=saved.files,
             nbytes=saved.nbytes,
-            casts=tuple(found for name, found in maker.casts.items() if name in header),
-            source_digest=maker.source_digest(),
+            casts=tuple(maker.casts[name] for name in header if name in maker.casts),
+            source_digest=maker.source_digest(bound),
             digest=digest_of(header, saved.tensors, stored.tied),
             notes=(*source.notes, *steps.notes, *saved.notes),
         )

@@ -14,6 +14,7 @@ from rebasin_hub.pipeline.matching import Matching
 from rebasin_hub.pipeline.merging.probe import Speed, probe
 from rebasin_hub.pipeline.merging.recipe import Recipe
 from rebasin_hub.pipeline.models import Model
+from rebasin_hub.stream import A_FEW, Bound
 from rebasin_hub.tensors import DTYPES, Header
 
 __all__ = ["Disk", "Estimate", "MergePlan", "WeightGroup", "Weights", "disk_of", "estimate_of"]
@@ -133,7 +134,11 @@ def disk_of(source: Checkpoint, output: Path, header: Header) -> Disk:
 
 
 def estimate_of(
-    models: Sequence[Model], header: Header, recipe: Recipe, matching: Matching
+    models: Sequence[Model],
+    header: Header,
+    recipe: Recipe,
+    matching: Matching,
+    bound: Bound = A_FEW,
 ) -> Estimate:
     """Estimate memory and time of a merge.
 
@@ -147,7 +152,7 @@ def estimate_of(
         "merging": sum(info.size for info in header.values()) * len(models) / speed.merged,
         "writing": written / speed.read + 2 * written / speed.hashed,
     }
-    memory = {"program": _own_memory(), "merging": _merging_memory(models, header, recipe)}
+    memory = {"program": _own_memory(), "merging": _merging_memory(models, header, recipe, bound)}
     if recipe.align:
         runs, readers = _alignments(recipe, len(models))
         each = _alignment_seconds(models[0], speed)
@@ -171,16 +176,15 @@ def _alignments(recipe: Recipe, count: int) -> tuple[int, int]:
     return pairs, 2 * pairs
 
 
-def _merging_memory(models: Sequence[Model], header: Header, recipe: Recipe) -> int:
-    """Return the bytes of the largest tensor of every model, renumbered, and merged."""
+def _merging_memory(models: Sequence[Model], header: Header, recipe: Recipe, bound: Bound) -> int:
+    """Return the bytes of tensors held at a time: of every model, renumbered, and merged."""
     copies = 2 if recipe.align else 1
-    return max(
-        (
-            copies * sum(model.header[name].nbytes for model in models) + info.nbytes
-            for name, info in header.items()
-        ),
-        default=0,
-    )
+    each = [
+        copies * sum(model.header[name].nbytes for model in models) + info.nbytes
+        for name, info in header.items()
+    ]
+    largest = max(each, default=0)
+    return max(largest, min(sum(each), bound.over(largest)))
 
 
 def _alignment_memory(model: Model) -> int:

@@ -47,11 +47,11 @@ class Digesting:
     @property
     def digest(self) -> str:
         """The plain digest of the model; tensors that nobody needed are read now."""
-        tied = self.model.checkpoint.tied
-        for name in self.model.header:
-            if name not in self._tensors and name not in tied:
-                self(name)
-        return digest_of(self.model.header, self._tensors, tied)
+        header, tied = self.model.header, self.model.checkpoint.tied
+        left = [name for name in header if name not in self._tensors and name not in tied]
+        for name in left:
+            self(name)
+        return digest_of(header, self._tensors, tied)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 from rebasin_hub.align import Alignment
 from rebasin_hub.align.many import Joint, Step
 from rebasin_hub.formats import check_output, save_like
-from rebasin_hub.merge import combine, overflowed
+from rebasin_hub.merge import all_finite, combine, overflowed
 from rebasin_hub.pipeline.matching import WEIGHT_MATCHING, Matching
 from rebasin_hub.pipeline.merging.joint import align_models
 from rebasin_hub.pipeline.merging.measured import Corrected, Meter, Selected, correct, select
@@ -28,6 +27,7 @@ from rebasin_hub.pipeline.merging.vocabulary import check_vocabularies
 from rebasin_hub.pipeline.models import AUTOMATIC, Choice, Model, open_like, open_model
 from rebasin_hub.pipeline.progress import Progress, stage
 from rebasin_hub.rearrange import Array, Read, rearranged
+from rebasin_hub.stream import A_FEW, Bound
 from rebasin_hub.tensors import DTYPES, Header
 
 __all__ = ["Merged", "merge"]
@@ -67,6 +67,7 @@ class _Work:
     header: Header
     weights: Weights
     plan: MergePlan
+    bound: Bound
 
     @property
     def first(self) -> Model:
@@ -82,6 +83,7 @@ def merge(
     matching: Matching = WEIGHT_MATCHING,
     force: bool = False,
     dry_run: bool = False,
+    bound: Bound = A_FEW,
     progress: Progress | None = None,
 ) -> MergePlan | Merged:
     """Merge checkpoints of one architecture, in one numbering.
@@ -94,6 +96,7 @@ def merge(
         matching: how to align.
         force: replace an existing output.
         dry_run: only return the plan; no weight is read, but for a few to see how fast that is.
+        bound: how many bytes of tensors are held at a time; aligning and measuring take more.
         progress: told of each stage.
 
     Raises:
@@ -117,9 +120,9 @@ def merge(
         models = (first, *others)
         plan = _plan(models, output, recipe, header=header, weights=weights, notes=notes)
         plan.disk.check(output)
-        work = _Work(recipe, matching, models, header, weights, plan)
+        work = _Work(recipe, matching, models, header, weights, plan, bound)
         if dry_run:
-            return replace(plan, estimate=estimate_of(models, header, recipe, matching))
+            return replace(plan, estimate=estimate_of(models, header, recipe, matching, bound))
         return _carried_out(work, force=force, progress=progress)
 
 
@@ -199,6 +202,8 @@ def _carried_out(work: _Work, *, force: bool, progress: Progress | None) -> Merg
         lambda name: corrected.tensors[name] if name in corrected.tensors else combined(name),
         header=work.header,
         attachment=provenance(facts, digesting, work.header),
+        cost=combined.cost,
+        bound=work.bound,
         force=force,
         progress=stage(progress, "merging"),
     )
@@ -288,21 +293,31 @@ class _Combined:
 
     def __call__(self, name: str) -> Array:
         """Return one merged tensor."""
-        with ThreadPoolExecutor(len(self.readers)) as pool:  # reading and hashing free the lock
-            arrays = list(pool.map(lambda read: read(name), self.readers))
+        arrays = [read(name) for read in self.readers]
         dtype = self.work.header[name].dtype
         weights = self.weights[name]
-        merged = combine(arrays, weights, method=self.work.recipe.method, dtype=dtype)
-        if DTYPES[dtype].floating and (count := overflowed(arrays, merged)):
-            self.overflows[name] = count
+        method = self.work.recipe.method
+        merged = combine(arrays, weights, method=method, dtype=dtype, reuse=True)
+        del arrays
+        if DTYPES[dtype].floating and not all_finite(merged):  # hardly ever, so they are read again
+            again = [read(name) for read in self.readers]
+            if count := overflowed(again, merged):
+                self.overflows[name] = count
         return merged
+
+    def cost(self, name: str) -> int:
+        """Return the bytes in memory while a tensor is merged: those of all models, renumbered."""
+        models = sum(model.header[name].nbytes for model in self.work.models)
+        copies = 2 if self.work.recipe.align else 1
+        same = self.work.header[name].dtype == self.work.first.header[name].dtype
+        return copies * models + (0 if same else self.work.header[name].nbytes)
 
     def notes(self) -> tuple[str, ...]:
         """Say which tensors hold values that became infinite."""
         return tuple(
             f"{name}: {count:,} finite values are too large for {self.work.header[name].dtype} and "
             "became infinite; choose a larger --dtype"
-            for name, count in self.overflows.items()
+            for name, count in sorted(self.overflows.items())
         )
 
 

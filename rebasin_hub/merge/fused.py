@@ -1,0 +1,77 @@
+"""Weighted means by compiled code, where numba is there and tensors are worth it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rebasin_hub.merge.methods import sums_to_one
+from rebasin_hub.merge.rounding import BFLOAT16, SINGLE
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+__all__ = ["Mean", "mean_of"]
+
+Array: TypeAlias = NDArray[np.generic]
+Mean: TypeAlias = Callable[[slice, Array], bool]
+"""Fills an array with a piece of a mean; False, with anything in the array, where NaN came out."""
+
+WORTH = 1 << 22
+"""Elements of a tensor for which numba, half a second, is imported; after that any size will do."""
+
+_lock = Lock()
+_ready: set[tuple[np.dtype[Any], int]] = set()
+
+
+@cache
+def _kernels() -> ModuleType | None:
+    try:
+        from rebasin_hub.merge import kernels
+    except ImportError:
+        return None
+    return kernels
+
+
+def mean_of(
+    arrays: Sequence[Array], weights: Sequence[float], target: np.dtype[Any]
+) -> Mean | None:
+    """Return what makes pieces of a mean, with the bits of `linear` and `store`; None if nothing.
+
+    Args:
+        arrays: flat arrays of one length.
+        weights: one for each.
+        target: the type of the result.
+
+    """
+    heaviest = max(range(len(weights)), key=weights.__getitem__)
+    others = [n for n, weight in enumerate(weights) if weight and n != heaviest]
+    same = target in {BFLOAT16, SINGLE} and all(array.dtype == target for array in arrays)
+    worth = bool(_ready) or arrays[0].size >= WORTH
+    if not (same and others and worth and sums_to_one(weights)):
+        return None
+    with _lock:
+        if (kernels := _kernels()) is None:
+            return None
+    function = kernels.mean_bfloat16 if target == BFLOAT16 else kernels.mean_float32
+    shares = np.array([weights[n] for n in others])
+
+    def mean(piece: slice, out: Array) -> bool:
+        own = [_plain(arrays[n][piece]) for n in (heaviest, *others)]
+        return bool(function(_plain(out), own[0], tuple(own[1:]), shares))
+
+    with _lock:  # compiled, or read from where numba keeps it, by one thread alone
+        if (target, len(others)) not in _ready:
+            mean(slice(0, 0), np.empty(0, target))
+            _ready.add((target, len(others)))
+    return mean
+
+
+def _plain(array: Array) -> Array:
+    """View bfloat16 as its bits, which numba knows."""
+    return array.view(np.uint16) if array.dtype == BFLOAT16 else array
