@@ -308,9 +308,7 @@ def metric(
     show(list(found), json=json)
 
 
-@group.command(
-    "link", epilog="Example: `rebasin-hub registry link tuned:2 fine-tuned-from base:1`"
-)
+@group.command("link", epilog="Example: `rebasin-hub registry link tuned:2 fine-tuned-from base:1`")
 def link(
     version: Ref,
     kind: Annotated[ParentType, typer.Argument(help="How it came from its parent.")],

@@ -22,7 +22,20 @@ from rebasin_hub.report.render import render
 __all__ = ["progress_bar", "save_report", "show", "to_json"]
 
 PIPE_WIDTH = 200
-RENDERERS = ("barrier", "connect", "convert", "experiment", "hub", "infer", "many", "merging", "methods", "models", "registry", "specs")
+RENDERERS = (
+    "barrier",
+    "connect",
+    "convert",
+    "experiment",
+    "hub",
+    "infer",
+    "many",
+    "merging",
+    "methods",
+    "models",
+    "registry",
+    "specs",
+)
 """The modules that register how a result is printed."""
 
 
