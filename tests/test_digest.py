@@ -11,7 +11,7 @@ from canonical_kinds import Weights, bound, kinds, renumbered
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rebasin_hub import digest
+from rebasin_hub import rearrange
 from rebasin_hub.bind import Binding, bind
 from rebasin_hub.canonical import canonical_order
 from rebasin_hub.digest import canonical_digest, digest_of, plain_digest, tensor_digest
@@ -50,7 +50,7 @@ def test_renumbered_copies_have_one_canonical_digest(name: str, seed: int) -> No
 def test_canonical_digest_is_the_plain_one_of_the_renumbered(
     name: str, part_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(digest, "PART_BYTES", part_bytes)
+    monkeypatch.setattr(rearrange, "CHUNK_BYTES", part_bytes)
     binding = ALL[name]
     weights = weights_of(binding, 1)
     element = binding.group.random(np.random.default_rng(2))
@@ -63,7 +63,7 @@ def test_canonical_digest_is_the_plain_one_of_the_renumbered(
 def test_packed_elements_do_not_depend_on_the_pieces(
     dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(digest, "PART_BYTES", 1)
+    monkeypatch.setattr(rearrange, "CHUNK_BYTES", 1)
     binding = ALL["chain"]
     header = {"0.weight": TensorInfo(dtype, (8, 3)), "3.weight": TensorInfo(dtype, (3, 8))}
     packed = bind(binding.spec, header)

@@ -9,7 +9,7 @@ import typer
 from registry_models import mlp, renumbered, tuned
 from safetensors.numpy import save_file
 
-from rebasin_hub.app.registry import registry_app
+from rebasin_hub.app.registry import group
 from rebasin_hub.errors import RebasinError
 from rebasin_hub.pipeline.registry import add
 from rebasin_hub.registry import Registry
@@ -72,7 +72,7 @@ def run(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.chdir(tmp_path)
-    command = typer.main.get_command(registry_app)
+    command = typer.main.get_command(group)
 
     def call(*arguments, code=0):
         capsys.readouterr()

@@ -24,7 +24,14 @@ from rebasin_hub.pipeline.merging.plan import (
 from rebasin_hub.pipeline.merging.provenance import Digesting, Facts, provenance
 from rebasin_hub.pipeline.merging.recipe import Recipe
 from rebasin_hub.pipeline.merging.vocabulary import check_vocabularies
-from rebasin_hub.pipeline.models import AUTOMATIC, Choice, Model, open_like, open_model
+from rebasin_hub.pipeline.models import (
+    AUTOMATIC,
+    Choice,
+    Model,
+    open_like,
+    open_model,
+    require_averages,
+)
 from rebasin_hub.pipeline.progress import Progress, stage
 from rebasin_hub.rearrange import Array, Read, rearranged
 from rebasin_hub.stream import A_FEW, Bound
@@ -110,6 +117,7 @@ def merge(
     weighting = recipe.weighting(len(paths))
     with ExitStack() as stack:
         first = stack.enter_context(open_model(paths[0], choice))
+        require_averages(first)
         others = [stack.enter_context(open_like(path, first)) for path in paths[1:]]
         notes = [n for m in others for n in check_vocabularies(first.checkpoint, m.checkpoint)]
         check_output(
