@@ -1,4 +1,4 @@
-"""Two worker processes align all pairs of 8 models in less time than one, and find the same bytes.
+"""How long workers take to align all pairs of 8 models; all of them find the same bytes.
 
 `rebasin-hub align-many --strategy pairwise` with 8 multilayer perceptrons of random weights, as
 whole processes in turn: by this process (no option), by one worker, by two, and where ray is
