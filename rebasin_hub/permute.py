@@ -114,6 +114,18 @@ class SymmetryGroup:
         """Return an element drawn uniformly from the group."""
         return {name: rng.permuted(index, axis=-1) for name, index in self.identity().items()}
 
+    def moving(self, names: Iterable[str], rng: np.random.Generator) -> dict[str, Index]:
+        """Return an element that moves some factors at random, and each of their rows if it can."""
+        element = self.identity()
+        for name in names:
+            rows = element[name].reshape(-1, self.factors[name].size)
+            for row in rows:
+                before = row.copy()
+                while row.size > 1 and np.array_equal(row, before):
+                    rng.shuffle(row)
+            element[name] = rows.reshape(self.shape(name))
+        return element
+
     def compose(self, p: Element, q: Element) -> dict[str, Index]:
         """Return the element that acts as `q` first and `p` after it."""
         return {name: q[name][self.sources(p, name)] for name in self.factors}

@@ -7,7 +7,7 @@ tensors is left out in turn as well, which must be noticed: a check that cannot 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -19,7 +19,7 @@ from rebasin_hub.infer.flow import Flow
 from rebasin_hub.infer.fold import fold
 from rebasin_hub.infer.layout import Layout, find_layout
 from rebasin_hub.infer.text import Written, write_spec
-from rebasin_hub.permute import Element, SymmetryGroup
+from rebasin_hub.permute import Element
 from rebasin_hub.rearrange import rearranged
 from rebasin_hub.specfile import parse_spec
 from rebasin_hub.tensors import Header
@@ -214,12 +214,12 @@ class _Tester:
         return failed or alone
 
     def deviation_of(self, factors: list[str]) -> float:
-        elements = (moving(self.binding.group, factors, self.rng) for _ in range(self.trials))
+        elements = (self.binding.group.moving(factors, self.rng) for _ in range(self.trials))
         return float(np.max([self.deviation(self.renumbered(e)) for e in elements]))
 
     def control(self, factors: list[str]) -> float:
         """Return the largest deviation with the renumbering left out on one tensor."""
-        element = moving(self.binding.group, factors, self.rng)
+        element = self.binding.group.moving(factors, self.rng)
         state = self.renumbered(element)
         moved = [
             name
@@ -255,19 +255,3 @@ class _Tester:
 def noticed(tolerance: float) -> float:
     """Return the deviation above which a change counts as noticed."""
     return max(NOTICED, 10 * tolerance)
-
-
-def moving(
-    group: SymmetryGroup, names: Iterable[str], rng: np.random.Generator
-) -> dict[str, NDArray[np.int64]]:
-    """Return an element that moves some factors at random, and each of their rows if it can."""
-    element = group.identity()
-    for name in names:
-        size = group.factors[name].size
-        rows = element[name].reshape(-1, size)
-        for row in rows:
-            before = row.copy()
-            while size > 1 and np.array_equal(row, before):
-                rng.shuffle(row)
-        element[name] = rows.reshape(group.shape(name))
-    return element

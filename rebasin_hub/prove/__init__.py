@@ -8,7 +8,7 @@ that passes such a broken spec would prove nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -290,7 +290,7 @@ class _Prover:
             factors = [key for key in group.factors if _declaration(key) == name]
             proofs.append(self._declaration_proof(name, factors))
         together = max(
-            self._deviation(self.binding, _moving(group, group.factors, self.rng))
+            self._deviation(self.binding, group.moving(group.factors, self.rng))
             for _ in range(self.trials)
         )
         report(self.subject.name, len(names), len(names))
@@ -298,7 +298,7 @@ class _Prover:
 
     def _declaration_proof(self, name: str, factors: list[str]) -> PermutationProof:
         group = self.binding.group
-        elements = [_moving(group, factors, self.rng) for _ in range(self.trials)]
+        elements = [group.moving(factors, self.rng) for _ in range(self.trials)]
         return PermutationProof(
             name,
             moved=max(group.factors[key].size for key in factors),
@@ -306,7 +306,7 @@ class _Prover:
             controls=tuple(self._controls(name, elements)),
         )
 
-    def _controls(self, name: str, elements: list[Element]) -> Iterator[Control]:
+    def _controls(self, name: str, elements: Sequence[Element]) -> Iterator[Control]:
         """Leave a permutation out on one axis of one line's tensors after another."""
         for line, axis, part in self._places(name):
             broken = replace(
@@ -351,19 +351,6 @@ class _Prover:
 def _declaration(factor: str) -> str:
     """Return the declaration that a factor such as `ff[3]` is an instance of."""
     return factor.partition("[")[0]
-
-
-def _moving(group: SymmetryGroup, names: Iterable[str], rng: np.random.Generator) -> Element:
-    """Return an element that moves some factors at random, each of their rows at all, if it can."""
-    element = group.identity()
-    for name in names:
-        rows = element[name].reshape(-1, group.factors[name].size)
-        for row in rows:
-            before = row.copy()
-            while row.size > 1 and np.array_equal(row, before):
-                rng.shuffle(row)
-        element[name] = rows.reshape(group.shape(name))
-    return element
 
 
 def _atoms(tensor: BoundTensor) -> Iterator[tuple[int, int, Atom]]:
