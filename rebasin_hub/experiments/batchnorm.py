@@ -16,6 +16,7 @@ from rebasin_hub.experiments.experiment import (
     Settings,
     pairs,
 )
+from rebasin_hub.experiments.lines import PAPER_RECIPE
 from rebasin_hub.experiments.words import percent
 
 if TYPE_CHECKING:
@@ -145,14 +146,7 @@ BATCHNORM = Experiment(
             "seeds": 2,
             "depth": 3,
             "widths": [1, 2, 4, 8, 16, 32],
-            "recipe": {
-                "epochs": 100,
-                "batch": 256,
-                "optimizer": "sgd",
-                "rate": 0.2,
-                "one_cycle": True,
-                "augment": True,
-            },
+            "recipe": PAPER_RECIPE,
             "limit": 900.0,
             "images": None,
         },

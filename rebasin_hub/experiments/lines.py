@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rebasin_hub.experiments.experiment import Cell, Column, Facts, Series
+from rebasin_hub.experiments.experiment import (
+    Cell,
+    Column,
+    Facts,
+    Series,
+    Settings,
+    pairs,
+)
 
 if TYPE_CHECKING:
     from rebasin_hub.experiments.lab import Lab
@@ -20,6 +27,7 @@ __all__ = [
     "SERIES",
     "SOURCE",
     "measure_pair",
+    "snapshot_cells",
 ]
 
 IMAGES = 5000
@@ -56,6 +64,24 @@ SERIES = (
     Series("aligned", "weight matching"),
     Series("aligned_calibrated", "weight matching, calibrated"),
 )
+
+
+def snapshot_cells(settings: Settings) -> list[Cell]:
+    """Return a cell for each snapshot of each pair of networks, of one width."""
+    return [
+        {
+            "network": settings["network"],
+            "depth": settings["depth"],
+            "width": settings["width"],
+            "images": settings["images"],
+            "snapshots": settings["snapshots"],
+            "epoch": epoch,
+            "seeds": pair,
+            "recipe": settings["recipe"],
+        }
+        for epoch in settings["snapshots"]
+        for pair in pairs(settings["seeds"])
+    ]
 
 
 def measure_pair(lab: Lab, cell: Cell) -> Facts:

@@ -16,6 +16,7 @@ from rebasin_hub.experiments.experiment import (
     Series,
     Settings,
 )
+from rebasin_hub.experiments.lines import BARRIER, PAPER_RECIPE, QUICK_RECIPE
 from rebasin_hub.experiments.words import nats
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ METHODS_COMPARED = Experiment(
             "network": "mlp",
             "depth": 3,
             "widths": [64],
-            "recipe": {"epochs": 20, "batch": 32},
+            "recipe": QUICK_RECIPE,
             "limit": 10.0,
         },
         "paper": {
@@ -129,14 +130,7 @@ METHODS_COMPARED = Experiment(
             "network": "resnet",
             "depth": 3,
             "widths": [1, 4],
-            "recipe": {
-                "epochs": 100,
-                "batch": 256,
-                "optimizer": "sgd",
-                "rate": 0.2,
-                "one_cycle": True,
-                "augment": True,
-            },
+            "recipe": PAPER_RECIPE,
             "limit": 600.0,
         },
     },
@@ -157,7 +151,7 @@ METHODS_COMPARED = Experiment(
     picture=Picture(
         x="method",
         x_label="method",
-        y_label="barrier of the test loss (nats)",
+        y_label=BARRIER,
         series=(Series("aligned", "with its own time", {"budget": OWN}),),
     ),
 )

@@ -12,33 +12,22 @@ from rebasin_hub.experiments.experiment import (
     Facts,
     Picture,
     Row,
-    Settings,
-    pairs,
 )
-from rebasin_hub.experiments.lines import BARRIER, COLUMNS, IMAGES, LINE, SERIES, SOURCE
+from rebasin_hub.experiments.lines import (
+    BARRIER,
+    COLUMNS,
+    IMAGES,
+    LINE,
+    SERIES,
+    SOURCE,
+    snapshot_cells,
+)
 from rebasin_hub.experiments.words import nats
 
 if TYPE_CHECKING:
     from rebasin_hub.experiments.lab import Lab
 
 __all__ = ["TRAINING_TIME"]
-
-
-def _cells(settings: Settings) -> list[Cell]:
-    return [
-        {
-            "network": settings["network"],
-            "depth": settings["depth"],
-            "width": settings["width"],
-            "images": settings["images"],
-            "snapshots": settings["snapshots"],
-            "epoch": epoch,
-            "seeds": pair,
-            "recipe": settings["recipe"],
-        }
-        for epoch in settings["snapshots"]
-        for pair in pairs(settings["seeds"])
-    ]
 
 
 def _measure(lab: Lab, cell: Cell) -> Facts:
@@ -96,7 +85,7 @@ TRAINING_TIME = Experiment(
             "recipe": {"epochs": 100, "batch": 128, "rate": 1e-3, "augment": True},
         },
     },
-    cells=_cells,
+    cells=snapshot_cells,
     measure=_measure,
     columns=(
         Column("epoch", "epoch", key=True),

@@ -13,33 +13,14 @@ from rebasin_hub.experiments.experiment import (
     Picture,
     Row,
     Series,
-    Settings,
-    pairs,
 )
-from rebasin_hub.experiments.lines import BARRIER, CLOSED, IMAGES
+from rebasin_hub.experiments.lines import BARRIER, CLOSED, IMAGES, snapshot_cells
 from rebasin_hub.experiments.words import first_below, nats, percent
 
 if TYPE_CHECKING:
     from rebasin_hub.experiments.lab import Lab
 
 __all__ = ["TRAJECTORY"]
-
-
-def _cells(settings: Settings) -> list[Cell]:
-    return [
-        {
-            "network": settings["network"],
-            "depth": settings["depth"],
-            "width": settings["width"],
-            "images": settings["images"],
-            "snapshots": settings["snapshots"],
-            "epoch": epoch,
-            "seeds": pair,
-            "recipe": settings["recipe"],
-        }
-        for epoch in settings["snapshots"]
-        for pair in pairs(settings["seeds"])
-    ]
 
 
 def _measure(lab: Lab, cell: Cell) -> Facts:
@@ -130,7 +111,7 @@ TRAJECTORY = Experiment(
             "recipe": {"epochs": 100, "batch": 128, "rate": 1e-3, "augment": True},
         },
     },
-    cells=_cells,
+    cells=snapshot_cells,
     measure=_measure,
     columns=(
         Column("epoch", "epoch", key=True),
