@@ -88,6 +88,16 @@ def test_random_elements_reach_the_whole_group():
     assert 10**group.log10_order == pytest.approx(8)
 
 
+def test_moving_elements_leave_no_row_as_it_is_but_those_of_one_unit():
+    group = SymmetryGroup({"k": Factor(2), "v": Factor(2, "k"), "one": Factor(1)})
+    for seed in range(50):
+        element = group.moving(["k", "v", "one"], np.random.default_rng(seed))
+        assert element["k"].tolist() == [1, 0]
+        assert element["v"].tolist() == [[1, 0], [1, 0]]
+        assert element["one"].tolist() == [0]
+    assert group.moving(["k"], np.random.default_rng(0))["v"].tolist() == [[0, 1], [0, 1]]
+
+
 GROUP = SymmetryGroup({"k": Factor(2), "v": Factor(3, "k")})
 GOOD = GROUP.identity()
 
