@@ -43,7 +43,13 @@ CHAINS: tuple[tuple[str, ...], ...] = (
     ("activation", "straight-through:steps=60,batch=128"),
     ("activation", "sinkhorn:loss=midpoint,steps=60,batch=128"),
 )
-QUICK = Recipe(epochs=10, optimizer="sgd", rate=0.2, one_cycle=True, augment=True)
+ONE_CYCLE = {"optimizer": "sgd", "rate": 0.2, "one_cycle": True, "augment": True}
+QUICK = {
+    1: Recipe(epochs=10, **ONE_CYCLE),
+    2: Recipe(epochs=10, precision="bfloat16", **ONE_CYCLE),
+    4: Recipe(epochs=6, precision="bfloat16", **ONE_CYCLE),
+}
+"""What two cores train in an hour, by width: those with AMX are four times as fast in bfloat16."""
 PAPER = Recipe(epochs=100, batch=256, optimizer="sgd", rate=0.2, one_cycle=True, augment=True)
 LIMIT = {"quick": 5000, "paper": None}
 PUBLISHED = {1: 0.676, 2: 0.855, 4: 0.921, 8: 0.944, 16: 0.954, 32: 0.960}
@@ -56,7 +62,7 @@ def classifier(scale: str, width: int, seed: int) -> Classifier:
         "cifar10-resnet20" + (f"-x{width}" if width > 1 else ""),
         "CifarResNet",
         {"depth": 3, "width": width, "shortcut": "B"},
-        QUICK if scale == "quick" else PAPER,
+        QUICK[width] if scale == "quick" else PAPER,
         task="cifar10",
         data=data("cifar10"),
         seed=seed,

@@ -98,8 +98,11 @@ class Classifier:
         from rebasin_hub.training.images import read_samples
 
         samples = read_samples(self.task, self.data)
+        plain = asdict(self)
+        if self.recipe.precision == "auto":  # what was trained before there was a choice is the same
+            del plain["recipe"]["precision"]
         return {
-            **asdict(self),
+            **plain,
             "data": {name: sample.split.digest for name, sample in samples.items()},
             "start": _digest(self.start),
             "mask": _digest(self.mask),

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from rebasin_hub.training.recipe import Precision
+
 __all__ = ["autocast", "compiled", "one_thread", "seeded"]
 
 WORTH_COMPILING = 2000
@@ -17,10 +19,15 @@ WORTH_COMPILING = 2000
 Built = TypeVar("Built", bound=nn.Module)
 
 
-def autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Compute in bfloat16 on CUDA; CPUs without such instructions are many times slower in it."""
-    if device.type == "cuda":
-        return torch.autocast("cuda", torch.bfloat16)
+def autocast(
+    device: torch.device, precision: Precision = "auto"
+) -> AbstractContextManager[object]:
+    """Compute in a precision, by default in bfloat16 on CUDA.
+
+    CPUs without instructions for bfloat16 are many times slower in it, so there it must be asked for.
+    """
+    if precision == "bfloat16" or (precision == "auto" and device.type == "cuda"):
+        return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
 
 

@@ -64,7 +64,7 @@ def fit(
     """Train a module in place; return the mean loss (nats) and the seconds of each epoch.
 
     Args:
-        module: on the device of the images; computes in float32 on a CPU, in bfloat16 on CUDA.
+        module: on the device of the images; computes in the recipe's precision.
         images: to train on.
         recipe: how.
         seed: draws the order of the images and their augmentation.
@@ -124,7 +124,7 @@ class _Run:
         started, losses, counts = time.monotonic(), [], []
         batch, augment = self.recipe.batch, self.recipe.augment
         for inputs, labels in shuffled(self.images, batch, self.generator, augment=augment):
-            with autocast(self.device):
+            with autocast(self.device, self.recipe.precision):
                 loss = functional.cross_entropy(self.forward(inputs), labels)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]

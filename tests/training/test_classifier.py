@@ -82,6 +82,7 @@ def test_the_same_settings_give_the_same_bytes(tmp_path) -> None:
         {"seed": 1},
         {"order": 1},
         {"recipe": Recipe(1, batch=64)},
+        {"recipe": Recipe(2, batch=64, precision="bfloat16")},
         {"subset": Subset(first=299)},
         {"arguments": {"widths": [64, 17, 16, 10]}},
     ],

@@ -147,6 +147,7 @@ def test_an_epoch_shows_every_image_once_augmented_or_not() -> None:
         ({"epochs": 1, "rate": 0.0}, "rate is 0"),
         ({"epochs": 1, "rate": float("nan")}, "rate is nan"),
         ({"epochs": 1, "optimizer": "lion"}, "optimizer is 'lion'"),
+        ({"epochs": 1, "precision": "float8"}, "precision is 'float8'"),
     ],
 )
 def test_a_recipe_is_checked(settings, message) -> None:
