@@ -99,7 +99,7 @@ class Classifier:
 
         samples = read_samples(self.task, self.data)
         plain = asdict(self)
-        if self.recipe.precision == "auto":  # what was trained before there was a choice is the same
+        if self.recipe.precision == "auto":  # so that what was trained before is found
             del plain["recipe"]["precision"]
         return {
             **plain,

@@ -19,12 +19,10 @@ WORTH_COMPILING = 2000
 Built = TypeVar("Built", bound=nn.Module)
 
 
-def autocast(
-    device: torch.device, precision: Precision = "auto"
-) -> AbstractContextManager[object]:
+def autocast(device: torch.device, precision: Precision = "auto") -> AbstractContextManager[object]:
     """Compute in a precision, by default in bfloat16 on CUDA.
 
-    CPUs without instructions for bfloat16 are many times slower in it, so there it must be asked for.
+    CPUs without instructions for bfloat16 are many times slower in it, so one asks for it there.
     """
     if precision == "bfloat16" or (precision == "auto" and device.type == "cuda"):
         return torch.autocast(device.type, torch.bfloat16)
