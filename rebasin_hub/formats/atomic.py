@@ -1,7 +1,7 @@
 """Output that appears whole or not at all.
 
 A new file is written under a temporary name in its own directory (`.NAME.rebasin-XXXX.tmp`),
-synced, read back against the digests of what was put in, and only then renamed; a directory
+synced, read back against checksums of what was put in, and only then renamed; a directory
 likewise, as a whole. Whatever stops the program in between, a full disk or `kill -9`, nothing
 half-written carries the final name. On an error or Ctrl-C the temporary is removed; only
 `kill -9` and a power cut leave it behind.
@@ -24,8 +24,11 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Protocol, Self
 
+from xxhash import xxh3_128, xxh3_128_digest
+
 from rebasin_hub.errors import OutputError, ProofError
 from rebasin_hub.formats.sniff import read_at
+from rebasin_hub.formats.uncached import BLOCK, UncachedFile, uncached
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +46,8 @@ __all__ = [
 _CHUNK = 1 << 20
 _SETTLED = 64 << 20
 """Bytes after which a file is synced and read back while more is written."""
+_LARGE = 8 << 20
+"""Bytes of the smallest piece of data that goes to the disk past the system's cache."""
 _MAX_NAME = 255
 
 
@@ -54,7 +59,8 @@ class _Writes(Protocol):
 class _Span:
     offset: int
     nbytes: int
-    digest: str
+    checksum: bytes
+    """Of XXH3: against a disk that errs it is as good as SHA-256, which takes ten times as long."""
 
 
 class NewFile:
@@ -73,6 +79,8 @@ class NewFile:
         self._unchecked = 0  # bytes
         self._checking: Future[None] | None = None
         self._lock = Lock()
+        self._uncached: UncachedFile | None = None
+        self._large = hasattr(os, "O_DIRECT")
         with explained(shown):
             self._raw = path.open("x+b", buffering=0)
 
@@ -97,7 +105,7 @@ class NewFile:
                 digest = hashing.result().hexdigest()
         else:
             (through or self).write(view)
-        self._spans.append(_Span(offset, len(view), digest))
+        self._spans.append(_Span(offset, len(view), xxh3_128_digest(view)))
         self._unchecked += len(view)
         idle = self._checking is None or self._checking.done()
         if idle and self._unchecked >= _SETTLED and hasattr(os, "preadv"):
@@ -109,12 +117,16 @@ class NewFile:
         if self._checking is not None:
             self._checking.result()
         spans = self._spans[self._checked :]
+        if self._uncached is not None:
+            with explained(self._shown):
+                self._uncached.settle()
         self._checked, self._unchecked = max(len(self._spans), 1), 0
         self._checking = self._threads.submit(self._settle, spans)
 
     def _settle(self, spans: list[_Span]) -> None:
         with explained(self._shown):
-            getattr(os, "fdatasync", os.fsync)(self._raw.fileno())
+            if self._uncached is None:
+                getattr(os, "fdatasync", os.fsync)(self._raw.fileno())
             self._check(spans)
 
     def replace_first(self, data: bytes) -> None:
@@ -130,16 +142,38 @@ class NewFile:
         self.seek(first.offset)
         self.write(data)
         self.seek(end)
-        self._spans[0] = _Span(first.offset, first.nbytes, hashlib.sha256(data).hexdigest())
+        self._spans[0] = _Span(first.offset, first.nbytes, xxh3_128_digest(data))
 
     def write(self, data: bytes | memoryview, /) -> int:
         """Write all of data at the present position."""
         view = memoryview(data)
-        done = 0
         with explained(self._shown):
-            while done < len(view):
-                done += self._raw.write(view[done:]) or 0
-        return done
+            if len(view) >= _LARGE and (past := self._past_cache()) is not None:
+                self._write_large(view, past)
+            else:
+                self._write(view)
+        return len(view)
+
+    def _write_large(self, view: memoryview, past: UncachedFile) -> None:
+        """Write the whole blocks of the file in which data lie past the cache."""
+        start = self._raw.tell()
+        first, last = -start % BLOCK, (start + len(view)) % BLOCK
+        self._write(view[:first])
+        past.write(view[first : len(view) - last], start + first)
+        self._raw.seek(start + len(view) - last)
+        self._write(view[len(view) - last :])
+
+    def _write(self, view: memoryview) -> None:
+        done = 0
+        while done < len(view):
+            done += self._raw.write(view[done:]) or 0
+
+    def _past_cache(self) -> UncachedFile | None:
+        """Return the same file past the cache, opened on first use; None if there is no such."""
+        if self._uncached is None and self._large:
+            self._uncached = uncached(self.path)
+            self._large = self._uncached is not None
+        return self._uncached
 
     def tell(self) -> int:
         """Return the present position."""
@@ -162,6 +196,8 @@ class NewFile:
         if self._checking is not None:
             self._checking.result()
         with explained(self._shown):
+            if self._uncached is not None:
+                self._uncached.settle()
             os.fsync(self._raw.fileno())
             left = self._spans[:1] + self._spans[self._checked :]
             list(self._threads.map(self._check, (left[0::2], left[1::2])))
@@ -176,20 +212,28 @@ class NewFile:
             ProofError: other bytes came back than were written.
 
         """
-        buffer = memoryview(bytearray(min(_CHUNK, max((s.nbytes for s in spans), default=0))))
+        most = max((span.nbytes for span in spans), default=0)
+        buffer = memoryview(bytearray(max(1, min(_CHUNK, most))))
         for span in spans:
-            digest, done = hashlib.sha256(), 0
-            while done < span.nbytes:
-                part = buffer[: span.nbytes - done]
-                if not read_at(self._raw, part, span.offset + done, self._lock):
-                    break
-                digest.update(part)
-                done += len(part)
-            if digest.hexdigest() != span.digest:
+            checksum = xxh3_128()
+            for part in self._read_back(span, buffer):
+                checksum.update(part)
+            if checksum.digest() != span.checksum:
                 raise ProofError(
                     f"{self._shown}: the disk gave back other bytes than were written; "
                     "nothing was kept; check the disk"
                 )
+
+    def _read_back(self, span: _Span, buffer: memoryview) -> Iterator[memoryview]:
+        """Yield what a span holds, large ones straight from the disk; less if the file ends."""
+        if span.nbytes >= _LARGE and self._uncached is not None:
+            yield from self._uncached.pieces(span.offset, span.offset + span.nbytes)
+            return
+        for done in range(0, span.nbytes, len(buffer)):
+            part = buffer[: span.nbytes - done]
+            if not read_at(self._raw, part, span.offset + done, self._lock):
+                return
+            yield part
 
     def __enter__(self) -> Self:
         return self
@@ -200,6 +244,8 @@ class NewFile:
     def close(self) -> None:
         """Close without any check; harmless when closed already."""
         self._threads.shutdown()
+        if self._uncached is not None:
+            self._uncached.close()
         self._raw.close()
 
 
