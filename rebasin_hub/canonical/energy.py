@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rebasin_hub.bind.axes import Block, BoundTensor
 from rebasin_hub.canonical.entries import EAGER, ELEMENTS, Slab, Stream, bits_of, each_slab, pieces
+from rebasin_hub.canonical.fused import fused_marginals
 from rebasin_hub.permute import SymmetryGroup
 from rebasin_hub.rearrange import Array, Read
 
@@ -100,6 +101,8 @@ def _marginals(
     slab: Slab, scale: float, finite: bool, wanted: set[tuple[int, ...]]
 ) -> dict[tuple[int, ...], Energy]:
     """Sum the squares of the scaled weights over all axes but the wanted ones, which are kept."""
+    if finite and (fused := fused_marginals(slab.values, scale, wanted)) is not None:
+        return fused
     rank, shape = slab.values.ndim, slab.values.shape
     sums = {axes: np.zeros([shape[n] if n in axes else 1 for n in range(rank)]) for axes in wanted}
     # Each sum starts from the smallest one before it that still has all its axes; the first one
