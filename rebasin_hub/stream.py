@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Generic, TypeVar
 
 __all__ = ["A_FEW", "Bound", "ahead", "ready", "threads"]
@@ -35,9 +36,21 @@ class Bound:
 
     nbytes: int | None = None
 
-    def over(self, largest: int) -> int:
-        """Return the bytes, where the largest tensor takes so many while it is worked on."""
-        return max(FREE_BYTES, 2 * largest) if self.nbytes is None else self.nbytes
+    def over(self, costs: Sequence[int]) -> int:
+        """Return the bytes, where each tensor takes so many while it is worked on.
+
+        By default there is room for the largest, and for two of the usual size, which half of all
+        bytes do not exceed: that one embedding is very large does not double what is held.
+        """
+        if self.nbytes is not None:
+            return self.nbytes
+        ordered = sorted(costs)
+        half = sum(ordered) / 2
+        reached = accumulate(ordered)
+        usual = next(
+            (cost for cost, sofar in zip(ordered, reached, strict=True) if sofar >= half), 0
+        )
+        return max(FREE_BYTES, 2 * usual, *ordered[-1:])
 
 
 A_FEW = Bound()
@@ -76,9 +89,9 @@ def ahead(
 
     """
     queue = list(items)
-    largest = max((cost(item) for item in queue), default=0)
+    limit = bound.over([cost(item) for item in queue])
     with ThreadPoolExecutor(workers or threads(), thread_name_prefix="stream") as pool:
-        line = _Line(pool, queue, work, cost, bound.over(largest))
+        line = _Line(pool, queue, work, cost, limit)
         try:
             yield line.results()
         finally:

@@ -183,8 +183,7 @@ def _merging_memory(models: Sequence[Model], header: Header, recipe: Recipe, bou
         copies * sum(model.header[name].nbytes for model in models) + info.nbytes
         for name, info in header.items()
     ]
-    largest = max(each, default=0)
-    return max(largest, min(sum(each), bound.over(largest)))
+    return max(0, *each, min(sum(each), bound.over(each)))
 
 
 def _alignment_memory(model: Model) -> int:
