@@ -365,18 +365,33 @@ def digest(
     models: Annotated[list[Path], typer.Argument(help="Checkpoints.", metavar="MODEL…")],
     spec: SpecOption = None,
     size: Sizes = None,
+    plain: Annotated[
+        bool,
+        typer.Option("--plain", help="Of the weights as they are numbered; takes no spec."),
+    ] = False,
     max_memory: MaxMemory = None,
     json: Json = False,
 ) -> None:
-    """Print the canonical digest of checkpoints: equal for renumbered copies of one model."""
-    from rebasin_hub.pipeline.inspect import digests
+    """Print the canonical digest of checkpoints: equal for renumbered copies of one model.
+
+    With --plain, renumbered copies differ, and any checkpoint that can be read has one. Formats,
+    shards and metadata make no difference to either.
+    """
+    from rebasin_hub.errors import InputError
+    from rebasin_hub.pipeline.inspect import Digests, PlainDigest, digests, stored_digest
     from rebasin_hub.pipeline.locate import locate
     from rebasin_hub.report import progress_bar, show
 
-    found, choice, bound = [], choice_of(spec, size), bound_of(max_memory)
+    if plain and (spec is not None or size):
+        raise InputError("--plain takes no spec; leave out --spec and --size, or --plain")
+    choice, bound = choice_of(spec, size), bound_of(max_memory)
+    found: list[Digests | PlainDigest] = []
     for path in locate(models, choice, alike=False):
         with progress_bar() as progress:
-            found.append(digests(path, choice=choice, bound=bound, progress=progress))
+            if plain:
+                found.append(stored_digest(path, bound=bound, progress=progress))
+            else:
+                found.append(digests(path, choice=choice, bound=bound, progress=progress))
         if not json:
             show(found[-1])
     if json:

@@ -6,17 +6,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rebasin_hub.digest import both_digests
+from rebasin_hub.digest import both_digests, plain_digest
 from rebasin_hub.errors import BindingError, DetectionError
 from rebasin_hub.formats import open_checkpoint
 from rebasin_hub.permfile import FORMAT, PermutationFile
 from rebasin_hub.pipeline.models import AUTOMATIC, Choice, open_model
 from rebasin_hub.pipeline.ordering import ordered
-from rebasin_hub.pipeline.progress import Progress
+from rebasin_hub.pipeline.progress import Progress, counting
 from rebasin_hub.stream import A_FEW, Bound
 from rebasin_hub.tensors import TensorInfo
 
-__all__ = ["Digests", "Inspection", "PermutationInspection", "digests", "inspect_file"]
+__all__ = [
+    "Digests",
+    "Inspection",
+    "PermutationInspection",
+    "PlainDigest",
+    "digests",
+    "inspect_file",
+    "stored_digest",
+]
 
 
 @dataclass(frozen=True)
@@ -143,3 +151,27 @@ def digests(
         )
         spec = model.binding.spec.name
         return Digests(path, spec, plain, canonical, order.exact, model.inferred)
+
+
+@dataclass(frozen=True)
+class PlainDigest:
+    """The digest of a checkpoint's weights as they are stored."""
+
+    path: Path
+    digest: str
+    notes: tuple[str, ...] = ()
+
+
+def stored_digest(
+    path: Path, *, bound: Bound = A_FEW, progress: Progress | None = None
+) -> PlainDigest:
+    """Compute the plain digest of a checkpoint, which takes no spec and one reading.
+
+    Raises:
+        FormatError: the file is damaged or of an unknown kind.
+
+    """
+    with open_checkpoint(path) as checkpoint:
+        read = counting(checkpoint.read, checkpoint.header, progress, "hashing")
+        digest = plain_digest(checkpoint.header, read, checkpoint.tied, bound=bound)
+        return PlainDigest(path, digest, checkpoint.notes)

@@ -9,7 +9,12 @@ from rich.table import Table
 
 from rebasin_hub.align import Alignment
 from rebasin_hub.pipeline.compare import Comparison, Difference, Relation
-from rebasin_hub.pipeline.inspect import Digests, Inspection, PermutationInspection
+from rebasin_hub.pipeline.inspect import (
+    Digests,
+    Inspection,
+    PermutationInspection,
+    PlainDigest,
+)
 from rebasin_hub.pipeline.matching import Aligned
 from rebasin_hub.pipeline.ordering import NOT_EXACT
 from rebasin_hub.pipeline.write import Plan, Rebased
@@ -143,6 +148,12 @@ def _difference_row(table: Table, name: str, difference: Difference) -> None:
 def _(found: Digests, console: Console) -> None:
     console.print(plain(f"{found.canonical}  {found.path}"), markup=False)
     notes(console, (*found.notes, *(() if found.exact else (NOT_EXACT,))))
+
+
+@render.register
+def _(found: PlainDigest, console: Console) -> None:
+    console.print(plain(f"{found.digest}  {found.path}"), markup=False)
+    notes(console, found.notes)
 
 
 @render.register

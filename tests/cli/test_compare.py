@@ -36,6 +36,25 @@ def test_verify_tells_five_relations_apart(run, models):
     assert found["aligned"]["relative"] < 0.15 < found["as_stored"]["relative"]
 
 
+def test_a_plain_digest_takes_no_spec_and_tells_renumbered_copies_apart(run, models):
+    tensors = mlp(0)
+    save_file(renumber_mlp(tensors, seed=4), models / "renumbered.safetensors")
+    np.savez(models / "same.npz", **tensors)
+    save_file({"unknown": np.ones(3, np.float32)}, models / "odd.safetensors")
+    names = ["a.safetensors", "renumbered.safetensors", "same.npz", "odd.safetensors"]
+    of = {
+        name: line.split()[0]
+        for name, line in zip(names, run("digest", "--plain", *names).out.splitlines(), strict=True)
+    }
+    assert of["same.npz"] == of["a.safetensors"] != of["renumbered.safetensors"]
+    assert len(set(of.values())) == 3
+    both = run("digest", "a.safetensors", "--json").json()[0]
+    assert run("digest", "--plain", "a.safetensors", "--json").json()[0]["digest"] == both["digest"]
+    assert of["a.safetensors"] == both["digest"] != both["canonical"]
+    done = run("digest", "--plain", "--spec", "mlp", "a.safetensors", code=1)
+    assert "--plain takes no spec; leave out --spec and --size, or --plain" in done.err
+
+
 def test_verify_says_so_in_words(run, models):
     save_file(renumber_mlp(mlp(0), seed=4), models / "renumbered.safetensors")
     done = run("verify", "a.safetensors", "renumbered.safetensors")
