@@ -4,23 +4,27 @@ Two sharded Llama-shaped checkpoints of random bfloat16 weights (seeds 0 and 1),
 folder, go through `cp` and `sync`, through the product's streams with and without its hashing,
 through canonicalize, digest and merge, through a plain load-lerp-save loop of safetensors and
 torch, and through mergekit where its environment is there (bench_merge_peers.py makes it); whole
-processes, in turn. Seconds, CPU seconds and peak memory (the kernel's VmHWM) are those of the
-process with all it starts. Ratios within one run matter more than seconds.
+processes, in turn, for each of the sizes. Exponents say how processor time grows with bytes.
+Seconds, CPU seconds and peak memory (the kernel's VmHWM) are those of the process with all it
+starts. Ratios within one run matter more than seconds.
 
-    python benchmarks/bench_stream.py [--layers 32] [--repeats 3] [--folder DIR]
+    python benchmarks/bench_stream.py [--layers 2 8] [--repeats 3] [--folder DIR]
+    python benchmarks/bench_stream.py --layers 32 --repeats 1 --only canonicalize digest merge
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from _record import record
@@ -30,7 +34,7 @@ from data import cache
 from rebasin_hub.formats import open_checkpoint, save_safetensors
 
 REPEATS = 3
-LAYERS = 8
+LAYERS = (2, 8)
 HIDDEN, WIDE, VOCAB, HEADS = 4096, 11008, 32000, 32
 SHARD_BYTES = 4 << 30
 WATCHED = """
@@ -132,6 +136,7 @@ def commands(a: Path, b: Path, folder: Path) -> dict[str, list[str]]:
         "streams": [sys.executable, "-c", STREAM, str(a), out, "hashed"],
         "canonicalize": [*program, "canonicalize", str(a), "-o", out],
         "digest": [*program, "digest", str(a)],
+        "digest --plain": [*program, "digest", "--plain", str(a)],
         "load-lerp-save loop": [sys.executable, "-c", LOOP, *inputs, out],
         "merge": [*program, "merge", merged, "-o", out],
     }
@@ -171,47 +176,65 @@ def ratios(median: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     return found
 
 
+def measured(
+    layers: int, repeats: int, place: Path | None, only: Sequence[str] | None
+) -> dict[str, Any]:
+    """Return what the commands take on checkpoints of so many layers."""
+    with tempfile.TemporaryDirectory(dir=place) as name:
+        folder = Path(name)
+        a, b = (make(folder / key, layers, seed) for seed, key in enumerate("ab"))
+        with open_checkpoint(a) as opened:
+            sizes = [info.nbytes for info in opened.header.values()]
+        found: dict[str, list[dict[str, float]]] = {}
+        for _ in range(repeats):
+            for label, command in commands(a, b, folder).items():
+                if only and label not in only:
+                    continue
+                found.setdefault(label, []).append(run(command))
+                shutil.rmtree(folder / "out", ignore_errors=True)
+                print(f"{layers} layers, {label}: {found[label][-1]}", flush=True)
+    median = {
+        label: {key: statistics.median(one[key] for one in runs) for key in runs[0]}
+        for label, runs in found.items()
+    }
+    return {
+        "layers": layers,
+        "bytes": sum(sizes),
+        "largest": max(sizes),
+        "median": median,
+        "repeats": found,
+    }
+
+
+def exponents(small: Mapping[str, Any], large: Mapping[str, Any]) -> dict[str, float]:
+    """Return by which power of the bytes the processor time of each command grows."""
+    growth = math.log(large["bytes"] / small["bytes"])
+    return {
+        label: math.log(own["cpu_seconds"] / small["median"][label]["cpu_seconds"]) / growth
+        for label, own in large["median"].items()
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--layers", type=int, default=LAYERS, help="32 are those of 7B")
+    parser.add_argument("--layers", type=int, nargs="*", default=LAYERS, help="32 are those of 7B")
     parser.add_argument("--repeats", type=int, default=REPEATS)
     parser.add_argument("--folder", type=Path, help="where the temporary folder is made")
     parser.add_argument("--only", nargs="*", help="of the commands, these")
     settings = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=settings.folder) as name:
-        folder = Path(name)
-        a, b = (make(folder / key, settings.layers, seed) for seed, key in enumerate("ab"))
-        with open_checkpoint(a) as opened:
-            nbytes = sum(info.nbytes for info in opened.header.values())
-            largest = max(info.nbytes for info in opened.header.values())
-        chosen = {
-            label: command
-            for label, command in commands(a, b, folder).items()
-            if not settings.only or label in settings.only
-        }
-        repeats: dict[str, list[dict[str, float]]] = {label: [] for label in chosen}
-        for _ in range(settings.repeats):
-            for label, command in chosen.items():
-                repeats[label].append(run(command))
-                shutil.rmtree(folder / "out", ignore_errors=True)
-                print(f"{label}: {repeats[label][-1]}", flush=True)
-    median = {
-        label: {key: statistics.median(one[key] for one in found) for key in found[0]}
-        for label, found in repeats.items()
+    sizes = [
+        measured(layers, settings.repeats, settings.folder, settings.only)
+        for layers in sorted(settings.layers)
+    ]
+    shape = {"hidden": HIDDEN, "intermediate": WIDE, "vocab": VOCAB}
+    results = {
+        "settings": {"shape": shape, "seeds": [0, 1]},
+        "ratios": {} if settings.only else ratios(sizes[-1]["median"]),
+        "exponents": exponents(sizes[0], sizes[-1]) if len(sizes) > 1 else {},
+        "sizes": sizes,
     }
-    if settings.only:
-        return
-    shape = {"layers": settings.layers, "hidden": HIDDEN, "intermediate": WIDE, "vocab": VOCAB}
-    record(
-        "stream",
-        str(__doc__).splitlines()[0],
-        {
-            "settings": {"shape": shape, "seeds": [0, 1], "bytes": nbytes, "largest": largest},
-            "ratios": ratios(median),
-            "median": median,
-            "repeats": repeats,
-        },
-    )
+    name = f"stream_{sizes[-1]['layers']}_layers" if settings.only else "stream"
+    record(name, str(__doc__).splitlines()[0], results)
 
 
 if __name__ == "__main__":
