@@ -14,10 +14,10 @@ PIP         := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-all test-gpu check format bench clean
+.PHONY: help setup demo test test-all test-gpu check format bench bench-table clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 setup: $(INSTALLED) ## make .venv with everything that developing needs
 
@@ -43,8 +43,12 @@ format: $(INSTALLED) ## rewrite the sources in the house format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(CHECKPOINTS) ## run every benchmark, training what they measure (an hour or two)
+bench: $(CHECKPOINTS) ## run every benchmark, training what they measure (hours), and print the table
 	set -e; for script in benchmarks/bench_*.py; do $(BIN)/python "$$script"; done
+	$(BIN)/python benchmarks/table.py
+
+bench-table: $(INSTALLED) ## print the latest results beside their goals
+	$(BIN)/python benchmarks/table.py
 
 clean: ## remove .venv, caches and build outputs
 	rm -rf .venv build dist demo benchmarks/.cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,167 @@
+"""What the latest results say: each figure beside its goal, and how times grow with sizes.
+
+python benchmarks/table.py
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from _record import RESULTS
+
+LARGE_MATRIX = 4096
+"""From this size on, assignments have goals; smaller and special ones are not to be slower."""
+PROTOTYPE = {
+    "MLP 3x512": 0.08,
+    "ResNet20": 0.01,
+    "ResNet20 x16": 7.9,
+    "VGG16, 512 wide": 1.3,
+    "VGG16, 4096 wide": 6.1,
+}
+"""Seconds on two cores that weight matching is not to exceed."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure: at least or at most its goal, if there is one."""
+
+    what: str
+    found: float
+    goal: float | None = None
+    least: bool = True
+
+    @property
+    def distance(self) -> str:
+        """How far from its goal it is, as a factor."""
+        if self.goal is None:
+            return ""
+        factor = self.found / self.goal if self.least else self.goal / self.found
+        return "reached" if factor >= 1 else f"missed: {factor:.2f} of it"
+
+    def row(self, date: str) -> str:
+        """Return a line of the table."""
+        goal = "" if self.goal is None else f"{'≥' if self.least else '≤'} {self.goal:g}"
+        return f"| {self.what} | {self.found:.3g} | {goal} | {self.distance} | {date} |"
+
+
+def latest(name: str) -> Mapping[str, Any] | None:
+    """Return the newest results of a benchmark."""
+    files = sorted(RESULTS.glob(f"*-{name}.json"))
+    return None if not files else json.loads(files[-1].read_text(encoding="utf-8"))
+
+
+def exponent(sizes: Mapping[float, float]) -> float:
+    """Return the power with which seconds grow, by least squares between logarithms."""
+    slope, _ = np.polyfit(*(np.log(list(x)) for x in (sizes.keys(), sizes.values())), 1)
+    return float(slope)
+
+
+def assignment(found: Mapping[str, Any]) -> Iterator[Figure]:
+    growth: dict[str, dict[float, float]] = {}
+    for name, own in found.items():
+        if not isinstance(own, Mapping) or "ratio_to_scipy" not in own:
+            continue
+        family, _, size = name.rpartition(" ")
+        goal = 1.0
+        if int(size) >= LARGE_MATRIX:
+            goal = 7.0 if int(size) == LARGE_MATRIX else 12.0
+            growth.setdefault(family, {})[int(size)] = own["medians"]["rebasin-hub"]
+        yield Figure(f"assignment, {name}: times as fast as SciPy", own["ratio_to_scipy"], goal)
+    for family, sizes in growth.items():
+        if len(sizes) > 1:
+            yield Figure(f"assignment, {family}: seconds grow with the width to", exponent(sizes))
+
+
+def weight_matching(found: Mapping[str, Any]) -> Iterator[Figure]:
+    for name, own in found.items():
+        if not isinstance(own, Mapping):
+            continue
+        if "literal_over_descent" in own:
+            seconds, goal = own["cpu_seconds"]["descent"], PROTOTYPE.get(name)
+            yield Figure(f"weight matching, {name}: CPU seconds", seconds, goal, least=False)
+        elif "program" in own:
+            ours = found[name.removesuffix(f", {own['program']}")]["cpu_seconds"]["descent"]
+            what = f"weight matching, {name}: CPU seconds of theirs by ours"
+            yield Figure(what, own["seconds"][0] / ours, 10)
+
+
+def stream(found: Mapping[str, Any]) -> Iterator[Figure]:
+    ratios, largest = found["ratios"], found["sizes"][-1]
+    gigabytes = largest["bytes"] / 1e9
+    yield Figure(
+        "canonicalize, its I/O: times that of cp", ratios["I/O of canonicalize / cp"], 2, False
+    )
+    if "mergekit / merge" in ratios:
+        yield Figure("merge: times as fast as mergekit", ratios["mergekit / merge"], 4)
+        share = 1 / ratios["memory of mergekit / of merge"]
+        yield Figure("merge: its memory by mergekit's", share, 1 / 3, least=False)
+    for label in ("digest", "digest --plain"):
+        speed = gigabytes / largest["median"][label]["cpu_seconds"]
+        yield Figure(f"{label}: GB for each second of a core", speed, 1)
+    for label, power in found["exponents"].items():
+        yield Figure(f"{label}: CPU seconds grow with the bytes to", power)
+
+
+def whole_model(found: Mapping[str, Any]) -> Iterator[Figure]:
+    (own,) = found["sizes"]
+    for label, median in own["median"].items():
+        what = f"{label} of {own['bytes'] / 1e9:.1f} GB: peak memory, GB"
+        yield Figure(what, median["peak_mb"] / 1e3, 3, least=False)
+        yield Figure(f"{label} of {own['bytes'] / 1e9:.1f} GB: seconds", median["seconds"])
+
+
+def startup(found: Mapping[str, Any]) -> Iterator[Figure]:
+    for command, repeats in found["seconds"].items():
+        goal = None if command.startswith("python") else 0.4
+        yield Figure(f"{command}: seconds", float(np.median(repeats)), goal, least=False)
+
+
+def inference(found: Mapping[str, Any]) -> Iterator[Figure]:
+    yield Figure(
+        "spec infer: seconds grow with the operators to", found["exponent"], 1.1, least=False
+    )
+
+
+def many(found: Mapping[str, Any]) -> Iterator[Figure]:
+    growth: dict[str, dict[float, float]] = {}
+    width = max(found["settings"]["widths"])
+    for case, strategies in found["summary"].items():
+        if case.startswith(f"width {width}, "):
+            count = int(case.removeprefix(f"width {width}, ").split()[0])
+            for strategy, own in strategies.items():
+                if own.get("seconds"):
+                    growth.setdefault(strategy, {})[count] = own["seconds"]
+    for strategy, sizes in growth.items():
+        yield Figure(f"align-many, {strategy}: seconds grow with the models to", exponent(sizes))
+
+
+READERS: Mapping[str, Callable[[Mapping[str, Any]], Iterator[Figure]]] = {
+    "assignment": assignment,
+    "weight_matching": weight_matching,
+    "stream": stream,
+    "stream_32_layers": whole_model,
+    "startup": startup,
+    "inference": inference,
+    "many": many,
+}
+
+
+def main() -> None:
+    print("| what | found | goal | | measured |\n| --- | ---: | ---: | --- | --- |")
+    for name, figures in READERS.items():
+        found = latest(name)
+        if found is None:
+            print(f"| {name} | not measured | | | |")
+            continue
+        for figure in figures(found):
+            if math.isfinite(figure.found):
+                print(figure.row(found["date"][:10]))
+
+
+if __name__ == "__main__":
+    main()
