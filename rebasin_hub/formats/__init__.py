@@ -12,6 +12,7 @@ from rebasin_hub.formats.gguf import GgufCheckpoint
 from rebasin_hub.formats.msgpack import MsgpackCheckpoint
 from rebasin_hub.formats.npz import NpzCheckpoint
 from rebasin_hub.formats.onnx import OnnxCheckpoint
+from rebasin_hub.formats.program import ProgramCheckpoint
 from rebasin_hub.formats.safetensors import SafetensorsCheckpoint
 from rebasin_hub.formats.sniff import (
     HEAD,
@@ -39,8 +40,8 @@ __all__ = [
 ]
 
 _READ = (
-    ".safetensors, .pt, .pth, .bin, .ckpt, .onnx, .npz, .msgpack and .gguf files and Hugging Face "
-    "directories"
+    ".safetensors, .pt, .pth, .bin, .ckpt, .onnx, .pt2, .npz, .msgpack and .gguf files and Hugging "
+    "Face directories"
 )
 _BY_NAME: dict[str, type[OnnxCheckpoint | MsgpackCheckpoint]] = {
     ".onnx": OnnxCheckpoint,
@@ -76,6 +77,6 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     if is_npz(head) or (is_zip(head) and suffix == ".npz"):
         return NpzCheckpoint(path)
     if (is_zip(head) and suffix not in {".npz", ".onnx", ".zip"}) or is_pickle(head):
-        return TorchCheckpoint(path)
+        return ProgramCheckpoint(path) if suffix == ".pt2" else TorchCheckpoint(path)
     what, do = known or ("of an unknown kind", f"what can be read: {_READ}")
     raise FormatError(f"{path}: is {what}; {do}")

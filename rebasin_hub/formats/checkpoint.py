@@ -21,7 +21,7 @@ class Checkpoint(ABC):
     path: Path
     """The file or directory, as it was given."""
     format: str
-    """`safetensors`, `torch`, `onnx`, `npz`, `msgpack`, `gguf`, or `directory` (of such files)."""
+    """`safetensors`, `torch`, `onnx`, `pt2`, `npz`, `msgpack`, `gguf`, or `directory` of such."""
     files: tuple[Path, ...]
     """The files that the weights are read from."""
     header: Mapping[str, TensorInfo]
@@ -31,7 +31,7 @@ class Checkpoint(ABC):
     config: Mapping[str, Any] | None
     """config.json, where one belongs to the checkpoint."""
     tied: Mapping[str, str]
-    """Name to the first name that it shares all of its memory with (torch files, ONNX models)."""
+    """Name to the first name that it shares all of its memory with (torch, ONNX and .pt2 files)."""
     notes: tuple[str, ...]
     """What a user should know of this checkpoint, in whole sentences."""
 

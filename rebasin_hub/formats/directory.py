@@ -8,6 +8,7 @@ agree on every tensor. Directories of torch files (`pytorch_model.bin`) work the
 from __future__ import annotations
 
 import json
+import re
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -41,6 +42,8 @@ _STANDARD = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+_PARALLEL = re.compile(r"consolidated\.\d+\.pth")
+"""What tensor-parallel parts are called in Meta's checkpoints."""
 _SHOWN = 5
 # The types that config.json names.
 _CONFIG_NAMES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
@@ -110,6 +113,13 @@ def find_weights(directory: Path) -> Path:
     torch = [name for name in names if is_weights(name, torch_only=True)]
     for candidates in (indexes, single, torch):
         if len(candidates) > 1:
+            if all(_PARALLEL.fullmatch(name) for name in candidates):
+                raise FormatError(
+                    f"{directory}: holds one model in {len(candidates)} parts, each with a slice "
+                    f"of every matrix ({_list(candidates)}); such parts are not put together here: "
+                    "convert them to Hugging Face's layout first, with transformers' script for "
+                    "Llama, and give what it writes"
+                )
             raise FormatError(
                 f"{directory}: holds {_list(candidates)} and no index that joins them; "
                 "give one of these files"

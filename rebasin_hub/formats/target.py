@@ -27,6 +27,7 @@ _READ_FROM = {
     "npz": "a .npz file",
     "msgpack": "a .msgpack file",
     "gguf": "a GGUF file",
+    "pt2": "a program of torch.export",
 }
 _LIKES = {
     "directory": "a directory or .safetensors",
@@ -34,6 +35,7 @@ _LIKES = {
     "onnx": ".onnx or .safetensors",
     "npz": ".npz or .safetensors",
     "msgpack": ".msgpack or .safetensors",
+    "pt2": ".pt2 or .safetensors",
 }
 
 
@@ -43,7 +45,7 @@ class Target:
 
     path: Path
     kind: str
-    """`safetensors`, `torch`, `directory`, `onnx`, `npz` or `msgpack`."""
+    """`safetensors`, `torch`, `directory`, `onnx`, `npz`, `msgpack` or `pt2`."""
 
 
 def check_output(

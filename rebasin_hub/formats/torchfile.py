@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from rebasin_hub.formats.torch import TorchCheckpoint
     from rebasin_hub.tensors import TensorInfo
 
-__all__ = ["write_state_dict", "write_torch"]
+__all__ = ["Archive", "write_state_dict", "write_torch"]
 
 _Fill: TypeAlias = "Callable[[Bytes, torch.Tensor], None]"
 _ALIGNMENT = 64
@@ -47,7 +47,7 @@ def write_torch(
     Names that `source` ties stay tied if they still have the same values. Tensors are made ahead,
     as far as the supply's bound allows.
     """
-    archive = _Archive(file)
+    archive = Archive(file)
     try:
         slots: dict[str, _Slot] = {}
         with supply.ahead(header):
@@ -82,7 +82,7 @@ def write_state_dict(
     """
     import torch
 
-    archive = _Archive(file)
+    archive = Archive(file)
     like = torch.empty(0)
     try:
         slots: dict[str, _Slot] = {}
@@ -101,21 +101,24 @@ def write_state_dict(
         raise
 
 
-class _Archive:
+class Archive:
     """A zip archive without compression, each record aligned as torch aligns it."""
 
-    def __init__(self, file: NewFile) -> None:
+    def __init__(self, file: NewFile, root: str = "archive") -> None:
         self._file = file
+        self._root = root
         self._zip = zipfile.ZipFile(cast("IO[bytes]", file), "w", zipfile.ZIP_STORED)
         self._keys = 0
 
     def next_key(self) -> str:
+        """Return the next number for the values of a tensor."""
         self._keys += 1
         return str(self._keys - 1)
 
     def put(self, name: str, data: bytes | memoryview, *, digest: str | None = None) -> str:
         """Add one record and return its SHA-256, which may be known already."""
-        entry = zipfile.ZipInfo(f"archive/{name}")  # dated 1980, so that equal content is equal
+        # Dated 1980, so that equal content is equal.
+        entry = zipfile.ZipInfo(f"{self._root}/{name}")
         large = len(data) > _ZIP64_LIMIT
         begin = self._file.tell() + _LOCAL_HEADER + len(entry.filename) + 20 * large + 4
         pad = -begin % _ALIGNMENT
@@ -124,9 +127,11 @@ class _Archive:
             return self._file.put(data, through=record, digest=digest)
 
     def close(self) -> None:
+        """Write the list of all records."""
         self._zip.close()
 
     def abandon(self) -> None:
+        """Leave the archive as it is."""
         self._zip.fp = None  # else it would go on writing when it is deleted
 
 
@@ -170,7 +175,7 @@ def _rebuild(source: TorchCheckpoint, slots: Mapping[str, _Slot]) -> object:
     return content
 
 
-def _finish(archive: _Archive, content: object, fill: _Fill | None = None) -> None:
+def _finish(archive: Archive, content: object, fill: _Fill | None = None) -> None:
     text = io.BytesIO()
     pickler = _pickler(text, archive, fill)
     pickler.dump(content)
@@ -180,7 +185,7 @@ def _finish(archive: _Archive, content: object, fill: _Fill | None = None) -> No
     archive.close()
 
 
-def _pickler(text: io.BytesIO, archive: _Archive, fill: _Fill | None) -> pickle.Pickler:
+def _pickler(text: io.BytesIO, archive: Archive, fill: _Fill | None) -> pickle.Pickler:
     """Return a pickler that writes tensors as torch does, and stores those met on the way.
 
     `fill` fills memory with the bytes of such a tensor.

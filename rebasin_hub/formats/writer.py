@@ -12,6 +12,7 @@ from rebasin_hub.formats.directory import DirectoryCheckpoint, write_directory
 from rebasin_hub.formats.msgpack import MsgpackCheckpoint, check_msgpack, write_msgpack
 from rebasin_hub.formats.npz import NpzCheckpoint, check_npz, write_npz
 from rebasin_hub.formats.onnx import OnnxCheckpoint, check_types, data_files, write_onnx
+from rebasin_hub.formats.program import ProgramCheckpoint, check_program, write_program
 from rebasin_hub.formats.safetensors import write_safetensors
 from rebasin_hub.formats.supply import Supply
 from rebasin_hub.formats.target import check_output
@@ -180,6 +181,10 @@ def _write_file(
         beside = {name: source.kept(name) for name in source.beside}
         write_msgpack(file, supply.header, supply, beside, source.order)
         _no_room(attachment, "a .msgpack file", supply)
+    elif isinstance(source, ProgramCheckpoint) and target.kind == "pt2":
+        check_program(source, supply.header, target.path)
+        write_program(file, source, supply)
+        _no_room(attachment, "a program", supply)
     else:
         supply.notes += _left_behind(source)
         stored = without_ties(source.tied, supply)
@@ -212,6 +217,8 @@ def _left_behind(source: Checkpoint) -> list[str]:
         left += source.side_files
     if isinstance(source, OnnxCheckpoint):
         left += ["the graph", *source.contents.skipped]
+    if isinstance(source, ProgramCheckpoint):
+        left += ["the program"]
     if isinstance(source, MsgpackCheckpoint):
         left += source.beside
     return [f"left behind: {', '.join(left)}"] if left else []

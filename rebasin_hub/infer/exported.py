@@ -22,7 +22,7 @@ from rebasin_hub.errors import InputError
 from rebasin_hub.infer.graph import Array, Graph, Node, Shape, Stored
 from rebasin_hub.prove.models import Inputs
 
-__all__ = ["CHECKS", "export_module", "graph_of", "quiet"]
+__all__ = ["CHECKS", "export_module", "first_names", "graph_of", "quiet"]
 
 CHECKS = frozenset(
     {"aten._assert_tensor_metadata", "aten._assert_async", "aten.sym_constrain_range"}
@@ -106,7 +106,7 @@ class _Builder:
     """Values by stored names."""
 
     def __post_init__(self) -> None:
-        self.first_name = _first_names(self.state)
+        self.first_name = first_names(self.state)
         self.specs = {
             spec.arg.name: spec
             for spec in self.program.graph_signature.input_specs
@@ -235,7 +235,7 @@ class _Builder:
         )
 
 
-def _first_names(state: Mapping[str, Tensor]) -> dict[str, str]:
+def first_names(state: Mapping[str, Tensor]) -> dict[str, str]:
     """Return for each name the first one of the same tensor."""
     first: dict[object, str] = {}
     names: dict[str, str] = {}

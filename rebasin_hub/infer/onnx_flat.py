@@ -5,18 +5,19 @@ A function's body takes the place of its calls. Of an If whose condition the pro
 by side, and a Where chooses between their results. Operators have no side effects, so that what is
 computed stays the same, as long as the branch that would not have been taken runs as well.
 
-Loop and Scan stay as they are: what happens in them depends on their turn.
+The bodies of Loop and Scan are treated in the same way, and are looked into elsewhere
+(`onnx_turns`).
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from onnx import GraphProto, ModelProto, NodeProto, helper, inliner
 
 from rebasin_hub.errors import InputError
+from rebasin_hub.formats.onnx.places import own_names, renamed, subgraphs
 
 __all__ = [
     "PLAIN_DOMAINS",
@@ -24,26 +25,21 @@ __all__ = [
     "conditions",
     "inlined",
     "known_values",
-    "subgraphs",
     "unbranched",
+    "unbranched_bodies",
 ]
 
 PLAIN_DOMAINS = frozenset({"", "ai.onnx"})
 MOST_NODES = 200_000
 """Operators of a model when every function stands where it is called."""
 DRAWN = frozenset({"Bernoulli", "Multinomial"})
+MOST_NESTED = 16
+"""How deeply branches that are looked into stand in one another."""
+LOOPS = frozenset({"Loop", "Scan"})
 CHOICE = "choice/"
 """How the name of an operator begins that chooses between two branches."""
 SHAPES = frozenset({"Shape", "Size"})
 """Operators that look at shapes alone."""
-
-
-def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
-    """Yield the graphs in the attributes of a node."""
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
 
 
 def known_values(nodes: Iterable[NodeProto], known: Collection[str]) -> frozenset[str]:
@@ -137,10 +133,37 @@ def unbranched(model: ModelProto, branches: Branches) -> ModelProto:
     """
     flat = ModelProto()
     flat.CopyFrom(model)
-    graph = flat.graph
-    own = _own_names(graph.node)
+    _unbranch(flat.graph, branches, "")
+    return flat
+
+
+def unbranched_bodies(model: ModelProto) -> ModelProto:
+    """Return a model in whose loops both branches of every If stand side by side."""
+    flat = ModelProto()
+    flat.CopyFrom(model)
+    _unbranch_bodies(flat.graph.node, "")
+    return flat
+
+
+def _unbranch_bodies(nodes: Iterable[NodeProto], place: str) -> None:
+    for node, own in zip(nodes, own_names(nodes), strict=True):
+        if node.op_type not in LOOPS or node.domain not in PLAIN_DOMAINS:
+            continue
+        for number, body in enumerate(subgraphs(node)):
+            within = f"{place}{own}/{number}/"
+            for _ in range(MOST_NESTED):
+                found = conditions(body)
+                if not found:
+                    break
+                _unbranch(body, Branches(beside=frozenset(found)), within)
+            _unbranch_bodies(body.node, within)
+
+
+def _unbranch(graph: GraphProto, branches: Branches, place: str) -> None:
+    """Put branches in place of the Ifs of a graph; `place` begins the names of what they give."""
     nodes: list[NodeProto] = []
-    for node, name in zip(graph.node, own, strict=True):
+    for node, own in zip(graph.node, own_names(graph.node), strict=True):
+        name = place + own
         key = node.output[0] if node.output else ""
         if not _is_if(node) or not (key in branches.taken or key in branches.beside):
             nodes.append(node)
@@ -157,23 +180,12 @@ def unbranched(model: ModelProto, branches: Branches) -> ModelProto:
     copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]
     graph.node.extend(copies)
-    return flat
 
 
 def _is_if(node: NodeProto) -> bool:
     names = {a.name for a in node.attribute if a.HasField("g")}
     complete = names == {"then_branch", "else_branch"} and bool(node.input) and bool(node.output)
     return node.op_type == "If" and node.domain in PLAIN_DOMAINS and complete
-
-
-def _own_names(nodes: Iterable[NodeProto]) -> list[str]:
-    """Return what the names of weights call each node; see `formats.onnx.model`."""
-    nodes = list(nodes)
-    times = Counter(node.name for node in nodes if node.attribute)
-    return [
-        node.name if node.name and times[node.name] == 1 else next(filter(None, node.output), "")
-        for node in nodes
-    ]
 
 
 def _beside(
@@ -197,38 +209,15 @@ class _Placed:
 
 
 def _placed(branch: GraphProto, place: str, graph: GraphProto) -> _Placed:
-    """Rename what a branch defines, and put its weights into the graph around it."""
+    """Rename what a branch defines, and put its tensors into the graph around it."""
     made = [name for node in branch.node for name in node.output if name]
     names = {name: place + name for name in (*(t.name for t in branch.initializer), *made)}
     for tensor in branch.initializer:
         graph.initializer.add().CopyFrom(tensor)
         graph.initializer[-1].name = names[tensor.name]
     nodes = []
-    for node, own in zip(branch.node, _own_names(branch.node), strict=True):
-        copy = NodeProto()
-        copy.CopyFrom(node)
-        _rename(copy, names)
+    for node, own in zip(branch.node, own_names(branch.node), strict=True):
+        copy = renamed(node, names)
         copy.name = place + own
         nodes.append(copy)
     return _Placed(tuple(nodes), tuple(names.get(o.name, o.name) for o in branch.output))
-
-
-def _rename(node: NodeProto, names: Mapping[str, str]) -> None:
-    for listed in (node.input, node.output):
-        renamed = [names.get(name, name) for name in listed]
-        del listed[:]
-        listed.extend(renamed)
-    for graph in subgraphs(node):
-        _rename_captured(graph, names)
-
-
-def _rename_captured(graph: GraphProto, names: Mapping[str, str]) -> None:
-    """Rename what a graph reads from around it; what it defines has other names than that."""
-    for node in graph.node:
-        renamed = [names.get(name, name) for name in node.input]
-        del node.input[:]
-        node.input.extend(renamed)
-        for inner in subgraphs(node):
-            _rename_captured(inner, names)
-    for output in graph.output:
-        output.name = names.get(output.name, output.name)

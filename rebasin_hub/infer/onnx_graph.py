@@ -10,8 +10,9 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, numpy_helper
 
+from rebasin_hub.formats.onnx.places import scopes, subgraphs
 from rebasin_hub.infer.graph import Array, Graph, Node, Shape, Stored
-from rebasin_hub.infer.onnx_flat import PLAIN_DOMAINS, known_values, subgraphs
+from rebasin_hub.infer.onnx_flat import PLAIN_DOMAINS, known_values
 from rebasin_hub.tensors import DTYPES, Header
 
 __all__ = ["captured", "graph_of", "weights_of"]
@@ -54,7 +55,10 @@ def weights_of(graph: GraphProto, header: Header) -> frozenset[str]:
     but nothing that says how an operator works, and nothing of one element.
     """
     readers = [
-        (name, node.op_type, place) for node in graph.node for place, name in enumerate(node.input)
+        (scope.names.get(name, name), node.op_type, place)
+        for scope in scopes(graph)
+        for node in scope.graph.node
+        for place, name in enumerate(node.input)
     ]
     structural = {n for n, op, place in readers if place in STRUCTURAL.get(op, ())}
     quantized = {n for n, op, place in readers if place in QUANTIZED.get(op, ())}
@@ -67,7 +71,13 @@ def weights_of(graph: GraphProto, header: Header) -> frozenset[str]:
     )
 
 
-def graph_of(model: ModelProto, header: Header, seen: Mapping[str, Array], source: str) -> Graph:
+def graph_of(
+    model: ModelProto,
+    header: Header,
+    seen: Mapping[str, Array],
+    source: str,
+    shapes: Mapping[str, Shape] | None = None,
+) -> Graph:
     """Translate a model.
 
     Args:
@@ -75,9 +85,11 @@ def graph_of(model: ModelProto, header: Header, seen: Mapping[str, Array], sourc
         header: the checkpoint's tensors.
         seen: the values of one run, those of inputs and weights included.
         source: what messages call it.
+        shapes: of values that were not seen themselves.
 
     """
-    builder = _Builder(model.graph, header, seen)
+    known = {**(shapes or {}), **{n: tuple(np.shape(a)) for n, a in seen.items()}}
+    builder = _Builder(model.graph, header, seen, known)
     for node in model.graph.node:
         builder.add(node)
     return builder.graph(source)
@@ -88,6 +100,7 @@ class _Builder:
     proto: GraphProto
     header: Header
     seen: Mapping[str, Array]
+    shapes: Mapping[str, Shape]
     nodes: list[Node] = field(default_factory=list)
     constants: dict[str, Array | None] = field(default_factory=dict)
     statistics: set[str] = field(default_factory=set)
@@ -127,14 +140,14 @@ class _Builder:
                 op=f"{prefix}.{node.op_type}",
                 name=node.name or next(iter(node.output), ""),
                 inputs=tuple(name or None for name in inputs),
-                outputs=tuple(name if name in self.seen else "" for name in node.output),
+                outputs=tuple(name if name in self.shapes else "" for name in node.output),
                 attributes={a.name: _attribute(a) for a in node.attribute},
             )
         )
 
     def graph(self, source: str) -> Graph:
-        shapes: dict[str, Shape] = {n: tuple(np.shape(a)) for n, a in self.seen.items()}
-        read = self.initial.union(*(node.output for node in self.proto.node))
+        shapes = self.shapes
+        read = {o.name for o in self.proto.output}.union(*(node.given for node in self.nodes))
         stored = {
             name: Stored(
                 shape=info.shape,

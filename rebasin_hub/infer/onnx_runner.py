@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,16 +12,24 @@ import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
-from onnx import ModelProto, helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from rebasin_hub.errors import InputError
+from rebasin_hub.formats.onnx.places import scopes
 from rebasin_hub.infer.graph import Array
 from rebasin_hub.infer.onnx_flat import CHOICE
 from rebasin_hub.infer.onnx_wide import widened
 from rebasin_hub.prove import TOLERANCE
+from rebasin_hub.tasks.onnx.graph import hollow
 from rebasin_hub.tensors import Header
 
 __all__ = ["OnnxRunner", "make_runner", "open_session"]
+
+MOST_BYTES = (1 << 31) - (1 << 24)
+"""A model that is handed over as one message holds fewer bytes of weights."""
+
+LARGE = 1 << 10
+"""Bytes of weights that can be given apart; smaller ones may be axes and shapes."""
 
 NARROW_TOLERANCE = 1e-4
 """The largest relative deviation that counts as rounding where a model runs in float32."""
@@ -50,12 +59,37 @@ def open_session(path: Path, model: ModelProto) -> Any:  # noqa: ANN401 - onnxru
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
     try:
-        return onnxruntime.InferenceSession(
+        model, given = _apart(model)
+        options.add_external_initializers(list(given), list(given.values()))
+        session = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(f"{path}: onnxruntime cannot run it: {reason}") from error
+    session.given = given  # it reads them where they lie
+    return session
+
+
+def _apart(model: ModelProto) -> tuple[ModelProto, dict[str, Any]]:
+    """Take the large weights out of a model that is too large for one message of protobuf."""
+    sizes = {tensor.name: _nbytes(tensor) for tensor in model.graph.initializer}
+    if sum(sizes.values()) <= MOST_BYTES:
+        return model, {}
+    bare, given = ModelProto(), {}
+    bare.CopyFrom(model)
+    for tensor in bare.graph.initializer:
+        if sizes[tensor.name] >= LARGE:
+            given[tensor.name] = onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(
+                numpy_helper.to_array(tensor), tensor.data_type
+            )
+            hollow(tensor)
+    return bare, given
+
+
+def _nbytes(tensor: TensorProto) -> int:
+    width: int = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    return int(math.prod(tensor.dims)) * width
 
 
 def make_runner(
@@ -99,7 +133,7 @@ def make_runner(
 
 
 def _rounds(model: ModelProto) -> bool:
-    return any(node.op_type in ROUNDING for node in model.graph.node)
+    return any(n.op_type in ROUNDING for scope in scopes(model.graph) for n in scope.graph.node)
 
 
 def _opened(model: ModelProto, renumbered: Mapping[str, Array]) -> ModelProto:
@@ -125,7 +159,9 @@ def _opened(model: ModelProto, renumbered: Mapping[str, Array]) -> ModelProto:
     for output in list(graph.output):
         if output.name in ends:
             graph.output.append(onnx.ValueInfoProto(name=ends[output.name].input[0]))
-    chosen = [node for node in graph.node if node.name.startswith(CHOICE)]
+    chosen = [
+        node for scope in scopes(graph) for node in scope.graph.node if node.name.startswith(CHOICE)
+    ]
     for node in chosen:
         node.input[0] = TURN
     if chosen:

@@ -10,34 +10,31 @@ from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import ModelProto, helper, numpy_helper
 
-from rebasin_hub.errors import FormatError, InputError
+from rebasin_hub.errors import InputError
 from rebasin_hub.formats.onnx import OnnxCheckpoint
+from rebasin_hub.formats.onnx.places import hoisted, load_model
 from rebasin_hub.infer.graph import Array, Graph
 from rebasin_hub.infer.onnx_flat import (
     CHOICE,
+    MOST_NESTED,
     Branches,
     conditions,
     inlined,
     known_values,
     unbranched,
+    unbranched_bodies,
 )
 from rebasin_hub.infer.onnx_graph import graph_of, weights_of
 from rebasin_hub.infer.onnx_runner import OnnxRunner, make_runner, open_session
+from rebasin_hub.infer.onnx_turns import Turned, turned
 from rebasin_hub.tensors import Header
 
 __all__ = ["OnnxSource", "from_onnx", "guesses", "read_onnx"]
 
-MOST_BYTES = 1 << 31
-"""A model that is held as one protobuf message is smaller."""
-
 GUESSES = ((2, 16), (1, 16), (1, 64), (1, 224), (1, 1), (1, 512), (1, 48))
 """What open axes are taken for, in this order, until the model runs: the first axis, and others."""
-
-MOST_NESTED = 16
-"""How deeply branches that are looked into stand in one another."""
 
 IN_THE_MIDDLE = 3
 """The fewest axes of an input whose second one may count samples, as in the state of an LSTM."""
@@ -69,6 +66,7 @@ def from_onnx(
 
     """
     model, header, weights = read_onnx(path)
+    model = hoisted(model, header)
     place = {tensor.name: tensor for tensor in model.graph.initializer}
     for name, array in weights.items():
         if name in place:
@@ -82,7 +80,9 @@ def from_onnx(
     model = inlined(model, str(path))
     feeds, seen = _first_run(path, model, shapes, rng)
     model, seen = _flat(path, model, header, feeds, seen)
-    translated = graph_of(model, header, {**weights, **feeds, **seen}, path.name)
+    model, inside = _turned(path, model, header, feeds)
+    values = {**weights, **feeds, **seen, **inside.seen}
+    translated = graph_of(inside.model, header, values, path.name, inside.shapes)
     if not certified:
         return OnnxSource(translated, None)
     runner = make_runner(
@@ -102,18 +102,12 @@ def read_onnx(path: Path) -> tuple[ModelProto, Header, dict[str, Array]]:
 
     Raises:
         FormatError: it is damaged, or leads out of its directory.
-        InputError: it is too large to be run.
 
     """
     with OnnxCheckpoint(path) as checkpoint:
         header = checkpoint.header
-        if sum(info.nbytes for info in header.values()) >= MOST_BYTES:
-            raise InputError(f"{path}: weights of over 2 GiB cannot be run for inference")
         weights = {name: checkpoint.read(name) for name in header}
-    try:
-        return onnx.load(path, load_external_data=False), header, weights
-    except (DecodeError, OSError, ValueError) as error:
-        raise FormatError(f"{path}: cannot be read as an ONNX model: {error}") from error
+    return load_model(path), header, weights
 
 
 def _flat(
@@ -146,6 +140,26 @@ def _flat(
         if unchanged:
             return model, seen
     return model, seen
+
+
+def _turned(
+    path: Path, model: ModelProto, header: Header, feeds: Mapping[str, Array]
+) -> tuple[ModelProto, Turned]:
+    """Look into a model's loops, with both branches of the Ifs in them where that can be done."""
+
+    def run(watched: ModelProto) -> dict[str, Array] | None:
+        return _again(path, watched, feeds)
+
+    given = _given(model, header)
+    inside = turned(model, given, run)
+    if not inside.shapes:
+        return model, inside
+    both = unbranched_bodies(model)
+    if both != model:
+        found = turned(both, given, run)
+        if len(found.shapes) > len(inside.shapes) and found.even:
+            return both, found
+    return model, inside
 
 
 def _given(model: ModelProto, header: Header) -> frozenset[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_map
 
 from rebasin_hub.errors import FormatError, InputError, MissingExtraError
 from rebasin_hub.infer.dummies import dummy_inputs
-from rebasin_hub.infer.exported import CHECKS, export_module, graph_of, quiet
+from rebasin_hub.infer.exported import CHECKS, export_module, first_names, graph_of, quiet
 from rebasin_hub.infer.graph import Graph
 from rebasin_hub.infer.program_file import read_program
 from rebasin_hub.prove import TOLERANCE, Builder
@@ -206,8 +206,13 @@ def _class_of(path: Path) -> tuple[Any, Any]:
     return kind, config
 
 
-def from_program(path: Path, *, seed: int) -> TorchSource:
+def from_program(path: Path, *, seed: int, certified: bool = True) -> TorchSource:
     """Read a program that torch.export.save wrote.
+
+    Args:
+        path: the file.
+        seed: of weights.
+        certified: whether it will be run.
 
     Raises:
         FormatError: it is none, damaged, or holds what reading it would run.
@@ -223,7 +228,7 @@ def from_program(path: Path, *, seed: int) -> TorchSource:
             f"{path}: cannot be read as an exported program: {type(error).__name__}: {reason}"
         ) from error
     args, kwargs = stored.example_inputs or ((), {})
-    if not args and not kwargs:
+    if certified and not args and not kwargs:
         raise InputError(f"{path}: holds no example inputs; export it anew with torch.export")
     try:
         with quiet():
@@ -233,6 +238,11 @@ def from_program(path: Path, *, seed: int) -> TorchSource:
             f"{path}: cannot be brought to core operators: {type(error).__name__}"
         ) from error
     graph = graph_of(program, stored.state_dict, path.name)
+    # The file has all names of a tied tensor, and so has the checkpoint that it is.
+    first = first_names(stored.state_dict)
+    graph = replace(graph, stored={name: graph.stored[first[name]] for name in first})
+    if not certified:
+        return TorchSource(graph, None)
     module = _module_of(stored)
     both = (_widened(tuple(args)), _widened(dict(kwargs)))
     subject = Subject(path.name, module, both, {}, Generator().manual_seed(seed))

@@ -14,7 +14,12 @@ from rebasin_hub.digest import plain_digest
 from rebasin_hub.errors import DetectionError, IncompatibleError
 from rebasin_hub.formats import open_checkpoint
 from rebasin_hub.formats.checkpoint import Checkpoint
-from rebasin_hub.pipeline.graphs import InferredBinding, infer_binding, require_same_graph
+from rebasin_hub.pipeline.graphs import (
+    GraphBinding,
+    against_graph,
+    infer_binding,
+    require_same_graph,
+)
 from rebasin_hub.rearrange import Array, Read
 from rebasin_hub.spec import Spec
 from rebasin_hub.spec.sizes import config_size
@@ -49,24 +54,28 @@ class Choice:
     def bind(self, checkpoint: Checkpoint) -> Binding:
         """Bind the chosen spec, or the one that fits, to an open checkpoint.
 
-        Of an ONNX model that no spec fits, one is inferred from its graph; the checkpoint's notes
-        then say so.
+        Where an ONNX model or a .pt2 file holds the graph, that decides: a spec that fits by names
+        and shapes is taken if the graph allows what it renumbers; else, and where none fits, one is
+        inferred from the graph. The checkpoint's notes say which.
 
         Raises:
             BindingError: the chosen spec does not fit.
             DetectionError: none, or more than one, fits, and none can be inferred.
-            MissingExtraError: onnx, which reads the graph, is not installed.
+            MissingExtraError: onnx or torch, which reads the graph, is not installed.
 
         """
         if self.spec is not None:
             spec = find_spec(self.spec)
             return bind(spec, checkpoint.header, config=checkpoint.config, sizes=self.sizes)
         try:
-            return detect(checkpoint.header, checkpoint.config, all_specs(), self.sizes)
+            found = detect(checkpoint.header, checkpoint.config, all_specs(), self.sizes)
         except DetectionError as problem:
-            inferred = infer_binding(checkpoint, problem)
-        checkpoint.notes = (*checkpoint.notes, inferred.note)
-        return inferred
+            bound: Binding = infer_binding(checkpoint, problem)
+        else:
+            bound = against_graph(checkpoint, found)
+        if isinstance(bound, GraphBinding):
+            checkpoint.notes = (*checkpoint.notes, bound.note)
+        return bound
 
 
 AUTOMATIC = Choice()
@@ -112,8 +121,8 @@ class Model:
 
     @property
     def inferred(self) -> tuple[str, ...]:
-        """What a user should know of a spec that nobody wrote."""
-        return (self.binding.note,) if isinstance(self.binding, InferredBinding) else ()
+        """What a user should know of a spec that a graph speaks for."""
+        return (self.binding.note,) if isinstance(self.binding, GraphBinding) else ()
 
     @property
     def nbytes(self) -> int:
@@ -176,8 +185,8 @@ def open_like(path: Path, model: Model) -> Iterator[Model]:
     other one has: then the tensor that it is tied to, or the other one's counter, is read.
 
     Raises:
-        IncompatibleError: tensors are missing, or differ in shape; or two ONNX models whose spec is
-            inferred have different graphs.
+        IncompatibleError: tensors are missing, or differ in shape; or the graph in its file
+            does not allow the spec.
 
     """
     with open_checkpoint(path) as checkpoint:

@@ -300,3 +300,11 @@ def test_parts_of_a_directory_have_no_config_of_their_own(sharded: Path):
         (sharded / shard).rename(sharded / shard.replace("model", "part"))
     with open_checkpoint(sharded) as found:
         assert not any("config.json" in note for note in found.notes)
+
+
+def test_tensor_parallel_parts_are_told_from_files_to_choose_from(tmp_path: Path):
+    for number in range(2):
+        (tmp_path / f"consolidated.{number:02}.pth").write_bytes(b"weights")
+    refused(tmp_path, "one model in 2 parts", "consolidated.00.pth, consolidated.01.pth")
+    (tmp_path / "other.pth").write_bytes(b"weights")
+    refused(tmp_path, "no index that joins them; give one of these files")

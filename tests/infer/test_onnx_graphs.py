@@ -9,6 +9,7 @@ pytest.importorskip("onnxruntime")
 from onnx_nets import NODE, array, graph, inferred, save, weight  # noqa: E402
 
 from rebasin_hub.errors import FormatError, InputError, RebasinError  # noqa: E402
+from rebasin_hub.infer import onnx_runner  # noqa: E402
 from rebasin_hub.infer.onnx_source import from_onnx  # noqa: E402
 
 
@@ -245,3 +246,31 @@ def test_values_that_lie_elsewhere(write, tmp_path, location, said):
     path = write([NODE("MatMul", ["x", "a"], ["y"])], ["N", 5], ["N", 3], [tensor], check=False)
     with pytest.raises(FormatError, match=said):
         from_onnx(path, {}, seed=0)
+
+
+def test_a_model_too_large_for_one_message(write, monkeypatch):
+    """Its weights are handed over one by one; here all models are too large."""
+    path = write(
+        [
+            NODE("MatMul", ["x", "a"], ["h"]),
+            NODE("Reshape", ["h", "shape"], ["g"]),
+            NODE("MatMul", ["g", "b"], ["y"]),
+        ],
+        [2, 3],
+        [2, 5],
+        [weight("a", 3, 300), weight("b", 300, 5), numbers("shape", [2, 300])],
+    )
+    whole = inferred(path)
+    monkeypatch.setattr(onnx_runner, "MOST_BYTES", 0)
+    sizes = []
+    real = onnx_runner.onnxruntime.InferenceSession
+
+    def session(content, *args, **kwargs):
+        sizes.append(len(content))
+        return real(content, *args, **kwargs)
+
+    monkeypatch.setattr(onnx_runner.onnxruntime, "InferenceSession", session)
+    found, groups = inferred(path)
+    assert groups == [(300, None)] == whole[1]
+    assert found.written.text == whole[0].written.text
+    assert max(sizes) < 3 * 300 * 4

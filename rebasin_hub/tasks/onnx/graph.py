@@ -13,7 +13,7 @@ import numpy as np
 from rebasin_hub.errors import InputError, MissingExtraError
 from rebasin_hub.formats.onnx import find_file
 
-__all__ = ["Graph", "Port", "Weight", "first_line", "read_graph"]
+__all__ = ["Graph", "Port", "Weight", "first_line", "hollow", "read_graph"]
 
 MAX_BYTES = 2**31 - 1
 NOWHERE = "given-in-memory"
@@ -67,12 +67,12 @@ class Graph:
             InputError: a weight that is kept cannot be read, or those that are kept are too large.
 
         """
-        hollow = set(names)
+        replaced = set(names)
         model = type(self.model)()
         model.CopyFrom(self.model)
         for tensor in model.graph.initializer:
-            if tensor.name in hollow:
-                _hollow(tensor)
+            if tensor.name in replaced:
+                hollow(tensor)
             else:
                 _fill(self.path, tensor)
         try:
@@ -100,9 +100,11 @@ def read_graph(path: Path) -> Graph:
         import onnxruntime  # noqa: F401 - looked for here, before any data is read
     except ModuleNotFoundError:
         raise MissingExtraError("--task onnx", "onnx") from None
+    from rebasin_hub.formats.onnx.places import hoisted
+
     data = _bytes(path)
     try:
-        model = onnx.ModelProto.FromString(data)
+        model = hoisted(onnx.ModelProto.FromString(data))
         _lift_constants(model)
         chosen = _positions(model)
         weights = {tensor.name: _weight(tensor, chosen) for tensor in model.graph.initializer}
@@ -212,8 +214,8 @@ def _outside(path: Path, tensor: Any) -> bytes:  # noqa: ANN401 - a TensorProto
     return data
 
 
-def _hollow(tensor: Any) -> None:  # noqa: ANN401 - a TensorProto
-    """Take the values out of an initializer."""
+def hollow(tensor: Any) -> None:  # noqa: ANN401 - a TensorProto
+    """Take the values out of an initializer, so that a session takes them from memory."""
     import onnx
 
     kept = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
