@@ -1,13 +1,15 @@
 """How many times as fast as SciPy exact assignments are, large ones and awkward ones, one thread.
 
-One thread, float32 in, SciPy and the packages lap, lapx and lapjv where they are installed, in turn
-within one run. Large families: uniform entries, products of independent Gaussians, a permutation
-planted in noise of twice and of three times the signal, heterogeneous norms with a shared mean,
-the second layer of two networks trained on digits. Special ones: rank one, dead and duplicated
-units, integers full of ties, tiny problems alone and in batches. Every value is compared in
-float64, every certificate checked.
+One thread, float32 in, SciPy and the packages lap and lapjv where they are installed, in turn
+within one run; seconds are the thread's own time, which other programs on the machine distort
+little. Large families: uniform entries, products of independent Gaussians, a permutation planted in
+noise of twice and of three times the signal, heterogeneous norms with a shared mean, the second
+layer of two networks trained on digits. Special ones: rank one and two, dead and duplicated units,
+integers full of ties, tiny problems alone and in batches. Every value is compared in float64, every
+certificate checked.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_assignment.py [--sizes 4096 8192] [--repeats 3]
+                                                            [--special] [--pure]
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from _record import record
@@ -26,10 +29,15 @@ from rebasin_hub.assign import check_certificate, solve_assignment
 SEED = 0
 SPECIAL = 2048
 TRAINED = 4096
-SLOW = 20.0
+SLOW = 3.0
 """Seconds above which a peer runs once."""
 
+QUICK = 0.05
+"""Seconds for which what is quick is repeated, to be measured at all."""
+
 Matrix = NDArray[np.float32]
+Maker = Callable[[np.random.Generator, int], Matrix]
+Case = Callable[[np.random.Generator], Matrix]
 Pairing = Callable[[Matrix], NDArray[np.int64]]
 
 
@@ -64,6 +72,10 @@ def heterogeneous(rng: np.random.Generator, n: int) -> Matrix:
 
 def rank_one(rng: np.random.Generator, n: int) -> Matrix:
     return np.outer(gaussian(rng, n), gaussian(rng, n))
+
+
+def rank_two(rng: np.random.Generator, n: int) -> Matrix:
+    return gaussian(rng, n, 2) @ gaussian(rng, 2, n)
 
 
 def dead(rng: np.random.Generator, n: int) -> Matrix:
@@ -111,7 +123,7 @@ def _network(seed: int, n: int) -> list[Matrix]:
 
 
 LARGE = (uniform, independent, planted, planted_deep, heterogeneous)
-STRUCTURED = (rank_one, dead, duplicated, tied)
+STRUCTURED = (rank_one, rank_two, dead, duplicated, tied)
 
 
 def peers() -> dict[str, Pairing]:
@@ -146,10 +158,10 @@ def compared(matrix: Matrix, repeats: int) -> dict[str, object]:
         for name, solve in rivals.items():
             if times[name] and times[name][0] > SLOW:
                 continue
-            pairs: list[NDArray[np.int64]] = []
-            work = lambda solve=solve, pairs=pairs: pairs.extend(solve(x) for x in batch)  # noqa: E731
+            found_by: list[list[NDArray[np.int64]]] = []
+            work = partial(_paired, solve, batch, found_by)
             times[name].append(_seconds(work))
-            values[name] = sum(_value(x, p) for x, p in zip(batch, pairs, strict=True))
+            values[name] = sum(_value(x, p) for x, p in zip(batch, found_by[-1], strict=True))
     assert np.isclose(values["scipy"], values["rebasin-hub"], rtol=1e-13, atol=0)
     medians = {name: statistics.median(seconds) for name, seconds in times.items()}
     return {
@@ -162,39 +174,91 @@ def compared(matrix: Matrix, repeats: int) -> dict[str, object]:
     }
 
 
+def _paired(solve: Pairing, batch: Matrix, found: list[list[NDArray[np.int64]]]) -> None:
+    found.append([solve(x) for x in batch])
+
+
 def _value(matrix: Matrix, columns: NDArray[np.int64]) -> float:
     return float(matrix[np.arange(len(matrix)), columns].astype(np.float64).sum())
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+    """Return the thread's seconds, the mean over as many calls as make it measurable."""
+    calls, start = 0, time.thread_time()
+    while True:
+        work()
+        calls += 1
+        passed = time.thread_time() - start
+        if passed >= QUICK:
+            return passed / calls
+
+
+def without_numba() -> None:
+    """Leave what NumPy and SciPy alone can do."""
+    from rebasin_hub.assign import candidates, compiled, merged, ordered, small, sparse
+
+    for module in (candidates, compiled, merged, ordered, small, sparse):
+        module.compiled_code = lambda: None  # type: ignore[attr-defined]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="*", default=[4096, 8192, 14336])
+    names = [make.__name__ for make in LARGE]
+    parser.add_argument("--families", nargs="*", default=names, choices=names)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--special", action="store_true", help="structured and tiny ones too")
+    parser.add_argument("--pure", action="store_true", help="as if numba were not installed")
     options = parser.parse_args()
-    cases = [(make, n) for n in options.sizes for make in LARGE]
-    cases += [(trained, TRAINED), *((make, SPECIAL) for make in STRUCTURED)]
-    figures: dict[str, object] = {"seed": SEED, "repeats": options.repeats}
+    if options.pure:
+        without_numba()
     for make in (*LARGE, *STRUCTURED):  # machine code is compiled or loaded now
         solve_assignment(make(np.random.default_rng(SEED), 1024))
-    for make, n in cases:
-        matrix = make(np.random.default_rng(SEED), n)
-        _noted(figures, f"{make.__name__} {n}", matrix, options.repeats)
-    for n, count in ((64, 1024), (128, 256), (512, 1)):
-        rng = np.random.default_rng(SEED)
-        matrix = np.stack([independent(rng, n) for _ in range(count)])
-        _noted(figures, f"tiny {count} of {n}", matrix, options.repeats)
-    record("assignment", str(__doc__).splitlines()[0], figures)
+    for n in options.sizes:
+        chosen = [make for make in LARGE if make.__name__ in options.families]
+        makers = (*chosen, trained) if n == TRAINED else chosen
+        _recorded(str(n), [(make.__name__, partial(make, n=n)) for make in makers], options)
+    if options.special:
+        _recorded("special", [*_structured(), *_tiny()], options)
 
 
-def _noted(figures: dict[str, object], name: str, matrix: Matrix, repeats: int) -> None:
-    figures[name] = result = compared(matrix, repeats)
-    print(f"{name:24} {result['ratio_to_scipy']:8.2f}×  {result['solver']}", flush=True)
+def _structured() -> list[tuple[str, Case]]:
+    return [(f"{make.__name__} {SPECIAL}", partial(make, n=SPECIAL)) for make in STRUCTURED]
+
+
+def _tiny() -> list[tuple[str, Case]]:
+    def several(rng: np.random.Generator, make: Maker, n: int, count: int) -> Matrix:
+        made = [make(rng, n) for _ in range(count)]
+        return made[0] if count == 1 else np.stack(made)
+
+    shapes = [(n, 1) for n in (8, 32, 64, 128, 512)]
+    shapes += [(8, 1024), (32, 1024), (64, 1024), (128, 256)]
+    return [
+        (f"{make.__name__} {count} of {n}", partial(several, make=make, n=n, count=count))
+        for n, count in shapes
+        for make in (independent, planted)
+    ]
+
+
+def _recorded(name: str, cases: list[tuple[str, Case]], options: argparse.Namespace) -> None:
+    figures: dict[str, object] = {
+        "seed": SEED,
+        "repeats": options.repeats,
+        "numba": not options.pure,
+    }
+    for case, make in cases:
+        result = compared(make(np.random.default_rng(SEED)), options.repeats)
+        figures[case] = result
+        seconds = result["medians"]
+        assert isinstance(seconds, dict)
+        print(
+            f"{name} {case:24} {seconds['scipy']:11.6f} s {seconds['rebasin-hub']:11.6f} s "
+            f"{result['ratio_to_scipy']:8.2f}×  {result['solver']}",
+            flush=True,
+        )
+        # What has been measured stays, whatever becomes of the rest.
+        suffix = "_pure" if options.pure else ""
+        record(f"assignment_{name}{suffix}", str(__doc__).splitlines()[0], figures)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Shortest augmenting paths for many small full matrices, compiled by numba.
+"""Shortest augmenting paths over full matrices, small ones in batches, compiled by numba.
+
+Every loop over a row compares a block of entries without a branch, so that the compiler uses vector
+instructions, and looks at single entries only where something in the block is new.
 
 Source: Jonker and Volgenant, "A shortest augmenting path algorithm for dense and sparse linear
 assignment problems", Computing 38, 1987, sections 2 and 4.
@@ -12,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rebasin_hub.assign.kernels import compiled, helper
+from rebasin_hub.assign.kernels import BLOCK, compiled, helper
 
 __all__ = ["solve_batch"]
 
@@ -21,42 +24,54 @@ Floats = NDArray[Any]
 
 
 @compiled
-def solve_batch(scores: Floats, columns: Ints, prices: Floats) -> None:
-    """Solve each of (batch, n, n), filling in `columns` and column `prices`, both (batch, n)."""
+def solve_batch(scores: Floats, columns: Ints, prices: Floats, row_prices: Floats) -> None:
+    """Solve each of (batch, n, n), and fill in the rest, each (batch, n).
+
+    `prices` are those of columns; `row_prices` become the largest `entry - price` of each row.
+    """
     n = scores.shape[1]
-    owner = np.empty(n, np.int64)
-    distance, origin = np.empty(n), np.empty(n, np.int64)
-    settled = np.empty(n, np.bool_)
+    owner, origin, order = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
+    distance, far, closed = np.empty(n), np.empty(n), np.empty(n)
     for number in range(len(scores)):
-        owner[:] = -1
-        columns[number, :] = -1
-        prices[number, :] = 0.0
-        _reduce(scores[number], columns[number], prices[number], owner)
+        one, column, price = scores[number], columns[number], prices[number]
+        owner[:], column[:], price[:] = -1, -1, 0.0
+        _reduce(one, column, price, owner)
         for free in range(n):
-            if columns[number, free] < 0:
-                _augment(
-                    scores[number], columns[number], prices[number], owner, free,
-                    distance, origin, settled,
-                )  # fmt: skip
+            if column[free] < 0:
+                _augment(one, column, price, owner, free, distance, origin, closed, order, far)
+        for i in range(n):
+            row_prices[number, i] = _two_best(one[i], price)[0]
+
+
+@helper
+def _two_best(row: Floats, prices: Floats) -> Any:  # noqa: ANN401
+    """Return the two largest of `row - prices`, and where the first of them stands."""
+    best, second, chosen, start = -np.inf, -np.inf, -1, 0
+    while start < len(row):
+        end = min(start + BLOCK, len(row))
+        block, price, hit = row[start:end], prices[start:end], False
+        for j in range(len(block)):
+            hit |= block[j] - price[j] > second
+        if hit:
+            for j in range(len(block)):
+                gain = block[j] - price[j]
+                if gain > best:
+                    best, second, chosen = gain, best, start + j
+                elif gain > second:
+                    second = gain
+        start = end
+    return best, second, chosen
 
 
 @helper
 def _reduce(scores: Floats, columns: Ints, prices: Floats, owner: Ints) -> None:
     """Let rows take their best column, raising its price to the second best, in bounded steps."""
-    n = len(scores)
-    steps = 3 * n
-    for start in range(n):
+    steps = 3 * len(scores)
+    for start in range(len(scores)):
         i = start
         while i >= 0 and steps > 0:
             steps -= 1
-            row, best, second, chosen = scores[i], -np.inf, -np.inf, -1
-            for j in range(n):
-                gain = row[j] - prices[j]
-                if gain > second:
-                    if gain > best:
-                        best, second, chosen = gain, best, j
-                    else:
-                        second = gain
+            best, second, chosen = _two_best(scores[i], prices)
             displaced = owner[chosen]
             if displaced >= 0:
                 if second in (best, -np.inf):
@@ -69,6 +84,35 @@ def _reduce(scores: Floats, columns: Ints, prices: Floats, owner: Ints) -> None:
 
 
 @helper
+def _relax(
+    row: Floats, closed: Floats, i: int, base: float, own: float, distance: Floats, origin: Ints
+) -> None:
+    """Shorten the ways to the columns by those that lead through one row."""
+    for j in range(len(row)):
+        total = base + max(own - (row[j] - closed[j]), 0.0)
+        nearer = total < distance[j]
+        origin[j] = i if nearer else origin[j]
+        distance[j] = total if nearer else distance[j]
+
+
+@helper
+def _nearest(distance: Floats, owner: Ints) -> int:
+    """Return where the least distance stands, at a column without a row if there is one."""
+    least, found, start = np.inf, -1, 0
+    while start < len(distance):
+        end = min(start + BLOCK, len(distance))
+        block, hit = distance[start:end], False
+        for j in range(len(block)):
+            hit |= block[j] <= least
+        if hit:
+            for j in range(len(block)):
+                if block[j] < least or (block[j] == least and owner[start + j] < 0):
+                    least, found = block[j], start + j
+        start = end
+    return found
+
+
+@helper
 def _augment(
     scores: Floats,
     columns: Ints,
@@ -77,35 +121,31 @@ def _augment(
     free: int,
     distance: Floats,
     origin: Ints,
-    settled: NDArray[np.bool_],
+    closed: Floats,
+    order: Ints,
+    far: Floats,
 ) -> None:
-    """Match one free row along a shortest alternating path."""
-    n = len(scores)
-    settled[:] = False
+    """Match one free row along a shortest alternating path.
+
+    A column that is settled costs infinitely much from then on (`closed`) and is infinitely far, so
+    that no loop has to ask; `order` and `far` remember it.
+    """
     distance[:] = np.inf
-    own = -np.inf
-    for j in range(n):
-        own = max(own, scores[free, j] - prices[j])
-    i, base, end = free, 0.0, -1
-    while end < 0:
-        row, nearest, least = scores[i], -1, np.inf
-        for j in range(n):
-            if not settled[j]:
-                total = base + max(own - (row[j] - prices[j]), 0.0)
-                if total < distance[j]:
-                    distance[j], origin[j] = total, i
-                if distance[j] < least or (distance[j] == least and owner[j] < 0):
-                    least, nearest = distance[j], j
-        settled[nearest] = True
-        base, i = least, owner[nearest]
+    closed[:] = prices
+    own = _two_best(scores[free], prices)[0]
+    i, base, settled = free, 0.0, 0
+    while True:
+        _relax(scores[i], closed, i, base, own, distance, origin)
+        j = _nearest(distance, owner)
+        i, base = owner[j], distance[j]
         if i < 0:
-            end = nearest
-        else:
-            own = scores[i, nearest] - prices[nearest]
-    for j in range(n):
-        if settled[j]:
-            prices[j] += base - distance[j]
-    j = end
+            break
+        own = scores[i, j] - prices[j]
+        order[settled], far[settled] = j, base
+        settled += 1
+        distance[j] = closed[j] = np.inf
+    for d in range(settled):
+        prices[order[d]] += base - far[d]
     while True:
         i = origin[j]
         owner[j] = i

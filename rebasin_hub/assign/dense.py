@@ -1,19 +1,19 @@
-"""Passes over one full matrix: on NumPy, on torch and its devices, or compiled by numba."""
+"""Passes over one full matrix, on NumPy or on torch and its devices."""
 
 from __future__ import annotations
 
-import functools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rebasin_hub.assign.edges import Edges
 from rebasin_hub.permute import Index
 
-__all__ = ["Array", "Beyond", "Compiled", "Dense", "Top", "compiled_code", "dense", "namespace"]
+__all__ = ["Array", "Beyond", "Dense", "Extremes", "Floats", "namespace"]
 
 Array: TypeAlias = Any
 """An array of NumPy or of torch."""
@@ -21,29 +21,23 @@ Array: TypeAlias = Any
 Floats: TypeAlias = NDArray[np.float64]
 
 BLOCK = 1 << 24
-"""Entries of a temporary array, on the CPU or on a device."""
+"""Entries of a temporary array on a device."""
 
-MOST = 8
-"""A pass that keeps more than this many times what it was asked for met a matrix full of ties."""
+CACHED = 1 << 18
+"""Entries of a temporary array in memory: what several passes over one block find in the cache."""
+
+PARTS = 128
+"""Parts of a line whose maxima are compared to find about its k-th largest entry."""
 
 
 @dataclass(frozen=True, eq=False)
-class Top:
-    """About the k largest entries of each line (row or column) of a matrix minus prices.
+class Extremes:
+    """Where the largest entry of each row and of each column stands, and how large it is."""
 
-    `floor` and `best` have one item a line: the least kept value, and where the largest stands.
-    `lines` and `others` are the kept entries: the line, and the index on the other axis.
-    """
-
-    floor: NDArray[Any]
-    best: Index
-    lines: Index
-    others: Index
-
-    @property
-    def share(self) -> float:
-        """The share of distinct places among the largest entries: 1 is a permutation."""
-        return len(np.unique(self.best)) / max(1, len(self.best))
+    row_best: Index
+    row_maxima: Floats
+    column_best: Index
+    column_maxima: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +56,11 @@ class Dense:
         self.scores, self.xp = scores, xp
         self.shape: tuple[int, int] = tuple(scores.shape)
 
+    @property
+    def epsilon(self) -> float:
+        """The rounding of the matrix's own numbers, relative to them."""
+        return float(self.xp.finfo(self.scores.dtype).eps)
+
     def finite(self) -> bool:
         """Tell whether there is neither NaN nor infinity."""
         xp = self.xp
@@ -77,38 +76,99 @@ class Dense:
             places.append(self._numpy(xp.argmax(gain, axis=1)))
         return _joined(places)
 
-    def top_rows(self, prices: Floats, k: int) -> Top | None:
-        """Return the largest entries of each row of `scores - prices`; None if too many tie."""
-        return self._top(0, prices, k)
-
-    def top_columns(self, prices: Floats, k: int) -> Top | None:
-        """Return the largest entries of each column of `scores - prices[:, None]`, likewise."""
-        return self._top(1, prices, k)
-
-    def beyond(self, prices: Floats, floors: Floats, slack: float, k: int) -> Beyond:
-        """Return each row's largest `entry - price`, and at most k entries above floor + slack."""
-        xp = self.xp
-        price, maxima, rows, columns = self._there(prices), [], [], []
+    def extremes(self) -> Extremes | None:
+        """Return where each row and column is largest; None if an entry is not finite."""
+        xp, rows, highest = self.xp, [], []
+        best, maxima = np.zeros(self.shape[1], np.int64), np.full(self.shape[1], -np.inf)
         for part in self._blocks(0):
-            gain = xp.astype(self.scores[part, :], xp.float64) - price[None, :]
+            block = self.scores[part, :]
+            highest.append(self._numpy(xp.max(block, axis=1)))
+            peak = self._numpy(xp.max(block, axis=0))
+            # A maximum is NaN or infinite where an entry is; only minus infinity is hidden.
+            if not np.isfinite(peak).all() or not math.isfinite(float(xp.min(block))):
+                return None
+            rows.append(self._numpy(xp.argmax(block, axis=1)))
+            larger = np.flatnonzero(peak > maxima)
+            if len(larger):
+                found = xp.argmax(xp.take(block, self._there(larger), axis=1), axis=0)
+                best[larger], maxima[larger] = self._numpy(found) + part.start, peak[larger]
+        return Extremes(_joined(rows), _joined(highest, float).astype(float), best, maxima)
+
+    def row_floors(self, prices: Floats, k: int) -> tuple[NDArray[Any], Index]:
+        """Return what about k entries of each row of `scores - prices` reach, and a largest one.
+
+        That is the k-th largest of the maxima of 128 parts, as the k largest seldom share a part.
+        """
+        xp, floors, best = self.xp, [], []
+        price = xp.astype(self._there(prices), self.scores.dtype)
+        parts = min(PARTS, self.shape[1])
+        whole = self.shape[1] // parts * parts
+        for part in self._blocks(0):
+            gain = self.scores[part, :] - price[None, :]
+            peaks = xp.max(xp.reshape(gain[:, :whole], (gain.shape[0], -1, parts)), axis=1)
+            rest = gain.shape[1] - whole
+            if rest:
+                peaks[:, :rest] = xp.maximum(peaks[:, :rest], gain[:, whole:])
+            floors.append(self._numpy(xp.sort(peaks, axis=1)[:, -k]))
+            best.append(self._numpy(xp.argmax(gain, axis=1)))
+        return _joined(floors, self.scores.dtype), _joined(best)
+
+    def column_floors(self, prices: NDArray[Any], k: int) -> NDArray[Any]:
+        """Return what about k entries of each column of `scores - prices[:, None]` reach."""
+        xp, n = self.xp, self.shape[0]
+        price = xp.astype(self._there(prices), self.scores.dtype)[:, None]
+        parts, peaks = min(PARTS, n), []
+        for g in range(parts):
+            part = slice(g * n // parts, (g + 1) * n // parts)
+            peaks.append(xp.max(self.scores[part, :] - price[part], axis=0))
+        return self._numpy(xp.sort(xp.stack(peaks), axis=0)[-k, :])
+
+    def above(self, floors: NDArray[Any], prices: NDArray[Any], usual: int) -> Edges:
+        """Return the entries with `entry - price >= floor`; not all if they are many.
+
+        While there are more than `usual` a row and twice the columns on top, the matrix is full of
+        ties, of which a row takes only so many.
+        """
+        xp, width = self.xp, self.shape[1]
+        price, floor = (xp.astype(self._there(x), self.scores.dtype) for x in (prices, floors))
+        counts, columns, entries, room = [], [], [], 2 * width
+        for part in self._blocks(0):
+            block = self.scores[part, :]
+            hit = xp.reshape(block - price[None, :] >= floor[part, None], (-1,))
+            row, column = np.divmod(self._numpy(xp.nonzero(hit)[0]), width)
+            count = np.bincount(row, minlength=block.shape[0])
+            room += usual * len(count)
+            if len(row) > room:
+                rank = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+                row, column = row[rank < usual], column[rank < usual]
+                count = np.bincount(row, minlength=len(count))
+            room -= len(row)
+            counts.append(count)
+            columns.append(column.astype(np.int32))
+            entries.append(self._numpy(block[self._there(row), self._there(column)]))
+        first = np.append(0, np.cumsum(_joined(counts)))
+        return Edges(first, _joined(columns, np.int32), _joined(entries, float).astype(float))
+
+    def beyond(self, rows: Index, prices: Floats, floors: Floats, slack: float, k: int) -> Beyond:
+        """Return for some rows the largest `entry - price`, and at most k above floor + slack.
+
+        `floors`, and `maxima` of the result, have one item for each of `rows`.
+        """
+        xp, full = self.xp, len(rows) == self.shape[0]
+        price, maxima, lines, columns = self._there(prices), [], [], []
+        for part in self._blocks(0, len(rows)):
+            index = part if full else self._there(rows[part])
+            gain = xp.astype(self.scores[index, :], xp.float64) - price[None, :]
             maxima.append(self._numpy(xp.max(gain, axis=1)))
-            hit = np.flatnonzero(maxima[-1] > floors[part] + slack)
+            limit = floors[part] + slack
+            hit = np.flatnonzero(maxima[-1] > limit)
             if len(hit):
                 found = self._numpy(gain[self._there(hit), :])
-                limit = floors[part][hit] + slack
-                line, other = np.nonzero(found > limit[:, None])
+                line, other = np.nonzero(found > limit[hit, None])
                 keep = _largest(line, found[line, other], k)
-                rows.append(hit[line[keep]] + part.start)
+                lines.append(rows[part][hit[line[keep]]])
                 columns.append(other[keep])
-        return Beyond(np.maximum(_joined(maxima, float), floors), _joined(rows), _joined(columns))
-
-    def column_maxima(self, prices: Floats) -> Floats:
-        """Return the largest of `scores + prices[:, None]` in each column, in float64."""
-        xp, highest = self.xp, np.full(self.shape[1], -np.inf)
-        for part in self._blocks(0):
-            gain = xp.astype(self.scores[part, :], xp.float64) + self._there(prices[part])[:, None]
-            highest = np.maximum(highest, self._numpy(xp.max(gain, axis=0)))
-        return highest
+        return Beyond(np.maximum(_joined(maxima, float), floors), _joined(lines), _joined(columns))
 
     def entries(self, rows: Index, columns: Index) -> Floats:
         """Return single entries, in float64."""
@@ -139,38 +199,20 @@ class Dense:
         made = self.xp.take(self.scores, self._there(rows), axis=0)
         return type(self)(self.xp.take(made, self._there(columns), axis=1), self.xp)
 
+    def numpy(self) -> NDArray[Any]:
+        """Return the whole matrix as NumPy's, without a copy if it is one."""
+        return self._numpy(self.scores)
+
     def float64(self) -> Floats:
         """Return the whole matrix as NumPy's float64."""
         return np.asarray(self._numpy(self.scores), dtype=np.float64)
 
-    def _top(self, axis: int, prices: Floats, k: int) -> Top | None:
-        """Keep what is above a floor that a sample of each line gives, then k a line of it."""
-        xp, count = self.xp, self.shape[axis]
-        length = self.shape[1 - axis]
-        stride = 8 if length >= 64 * k else 1
-        nth = min(max(k if stride == 1 else k // 4, 1), -(-length // stride))
-        price = xp.astype(self._there(prices), self.scores.dtype)
-        lines, others, gains = [], [], []
-        for part in self._blocks(axis):
-            block = self.scores[part, :] if axis == 0 else self.scores[:, part].T
-            gain = block - price[None, :]
-            floor = xp.sort(gain[:, ::stride], axis=1)[:, -nth]
-            line, other = xp.nonzero(gain >= floor[:, None])
-            if line.shape[0] > MOST * k * gain.shape[0]:
-                return None
-            lines.append(self._numpy(line) + part.start)
-            others.append(self._numpy(other))
-            gains.append(self._numpy(gain[line, other]))
-        line, other, gain = _joined(lines), _joined(others), _joined(gains, self.scores.dtype)
-        order = _largest(line, gain, k)
-        line, other, gain = line[order], other[order], gain[order]
-        starts = np.searchsorted(line, np.arange(count + 1))
-        return Top(gain[starts[1:] - 1], other[starts[:-1]], line, other)
-
-    def _blocks(self, axis: int) -> Iterator[slice]:
-        step = max(1, BLOCK // max(1, self.shape[1 - axis]))
-        for first in range(0, self.shape[axis], step):
-            yield slice(first, min(first + step, self.shape[axis]))
+    def _blocks(self, axis: int, count: int | None = None) -> Iterator[slice]:
+        block = CACHED if isinstance(self.scores, np.ndarray) else BLOCK
+        step = max(1, block // max(1, self.shape[1 - axis]))
+        count = self.shape[axis] if count is None else count
+        for first in range(0, count, step):
+            yield slice(first, min(first + step, count))
 
     def _there(self, array: NDArray[Any]) -> Array:
         return (
@@ -196,69 +238,6 @@ def _largest(line: Index, value: NDArray[Any], k: int) -> Index:
     return np.asarray(order[rank < k], dtype=np.int64)
 
 
-class Compiled(Dense):
-    """The same passes over a C-contiguous float32 or float64 array in memory, by numba."""
-
-    def __init__(self, scores: NDArray[Any], xp: Any) -> None:  # noqa: ANN401
-        super().__init__(scores, xp)
-        code = compiled_code()
-        assert code is not None
-        self.code = code
-
-    def finite(self) -> bool:
-        """Tell whether there is neither NaN nor infinity."""
-        bits = self.scores.view(np.uint32 if self.scores.itemsize == 4 else np.uint64)  # noqa: PLR2004
-        exponent = np.array(np.inf, dtype=self.scores.dtype).view(bits.dtype)[()]
-        return bool(self.code.all_finite(bits, exponent))
-
-    def beyond(self, prices: Floats, floors: Floats, slack: float, k: int) -> Beyond:
-        """Return each row's largest `entry - price`, and at most k entries above floor + slack."""
-        n = self.shape[0]
-        maxima, counts = np.empty(n), np.zeros(n, np.int64)
-        places = np.empty((n, 2 * (k + self.code.BLOCK)), np.int32)
-        self.code.beyond(self.scores, prices, floors, slack, k, maxima, counts, places)
-        rows = np.repeat(np.arange(n), counts)
-        return Beyond(maxima, rows, places[:, :k][_ragged(counts, k)].astype(np.int64))
-
-    def part(self, rows: Index, columns: Index) -> Dense:
-        """Return the matrix of some rows and columns."""
-        made = np.empty((len(rows), len(columns)), self.scores.dtype)
-        self.code.gather(self.scores, rows, columns, made)
-        return Compiled(made, self.xp)
-
-    def _top(self, axis: int, prices: Floats, k: int) -> Top | None:
-        kind = self.scores.dtype
-        count = self.shape[axis]
-        width = 4 * k + 2 * self.code.BLOCK
-        counts = np.zeros(count, np.int64)
-        values, places = np.empty((count, width), kind), np.empty((count, width), np.int32)
-        price = prices.astype(kind)
-        if axis == 0:
-            self.code.top_rows(self.scores, price, k, counts, values, places)
-        else:
-            floors = np.full(count, -np.inf, kind)
-            self.code.top_columns(self.scores, price, k, counts, values, places, floors)
-        values, places, kept = values[:, :k], places[:, :k], _ragged(counts, k)
-        floor = np.min(values, axis=1, where=kept, initial=np.inf)
-        masked = np.where(kept, values, -np.inf)
-        best = np.take_along_axis(places, masked.argmax(1)[:, None], 1)[:, 0].astype(np.int64)
-        return Top(floor, best, np.repeat(np.arange(count), counts), places[kept].astype(np.int64))
-
-
-def _ragged(counts: Index, width: int) -> NDArray[np.bool_]:
-    return np.asarray(np.arange(width) < counts[:, None])
-
-
-@functools.cache
-def compiled_code() -> ModuleType | None:
-    """Return the compiled passes, or None where numba is not installed."""
-    try:
-        from rebasin_hub.assign import kernels
-    except ImportError:
-        return None
-    return kernels
-
-
 def namespace(array: Array) -> Any:  # noqa: ANN401
     """Return the array API's functions for a NumPy array or a torch tensor."""
     if isinstance(array, np.ndarray):
@@ -268,11 +247,3 @@ def namespace(array: Array) -> Any:  # noqa: ANN401
     import array_api_compat
 
     return array_api_compat.array_namespace(array)
-
-
-def dense(scores: Array, *, fast: bool = True) -> Dense:
-    """Return the passes for a matrix: compiled ones for float arrays in memory, if they may be."""
-    xp = namespace(scores)
-    if fast and isinstance(scores, np.ndarray) and compiled_code() is not None:
-        return Compiled(np.ascontiguousarray(scores), xp)
-    return Dense(scores, xp)

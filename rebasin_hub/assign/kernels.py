@@ -12,7 +12,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["all_finite", "beyond", "compiled", "gather", "helper", "top_columns", "top_rows"]
+__all__ = ["all_finite", "beyond", "compiled", "extremes", "gather", "helper"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -126,98 +126,47 @@ def _scan(
 
 
 @compiled
-def top_rows(
+def extremes(
     scores: NDArray[Any],
-    prices: NDArray[Any],
-    k: int,
-    counts: NDArray[Any],
-    values: NDArray[Any],
-    places: NDArray[Any],
-) -> None:
-    """Collect about the k largest entries of each row of `scores - prices`.
+    row_best: NDArray[Any],
+    row_maxima: NDArray[Any],
+    column_best: NDArray[Any],
+    column_maxima: NDArray[Any],
+) -> bool:
+    """Find the first largest entry of each row and column; False at the first that is not finite.
 
-    An eighth of the row gives a floor for the rest, so that few entries are looked at alone.
-    Each row starts at a place of its own, so that rows full of ties choose different columns.
+    `column_maxima` starts at minus infinity.
     """
     n, m = scores.shape
-    part, few = m // 8, max(1, k // 4)
-    nothing = prices.dtype.type(-np.inf)
+    infinity = row_maxima.dtype.type(np.inf)
     for i in range(n):
-        row, kept, where = scores[i], values[i], places[i]
-        turn = (i * 40503) % m
-        middle = (turn + part) % m
-        floor = nothing
-        if middle >= turn:
-            count, floor = _scan(row, prices, turn, middle, floor, kept, where, 0, few)
-        else:
-            count, floor = _scan(row, prices, turn, m, floor, kept, where, 0, few)
-            count, floor = _scan(row, prices, 0, middle, floor, kept, where, count, few)
-        if count > few:
-            floor = _keep_largest(kept, where, count, few)
-            count = few
-        if middle < turn:
-            count, floor = _scan(row, prices, middle, turn, floor, kept, where, count, k)
-        else:
-            count, floor = _scan(row, prices, middle, m, floor, kept, where, count, k)
-            count, floor = _scan(row, prices, 0, turn, floor, kept, where, count, k)
-        if count > k:
-            _keep_largest(kept, where, count, k)
-            count = k
-        counts[i] = count
-
-
-@compiled
-def top_columns(  # noqa: C901 (compiled as one loop)
-    scores: NDArray[Any],
-    prices: NDArray[Any],
-    k: int,
-    counts: NDArray[Any],
-    values: NDArray[Any],
-    places: NDArray[Any],
-    floors: NDArray[Any],
-) -> None:
-    """Collect about the k largest entries of each column of `scores - prices[:, None]`.
-
-    The matrix is read in the order of its rows; every column has its own buffer and floor.
-    """
-    n, m = scores.shape
-    part, kept = n // 8, max(1, k // 4)
-    limit = values.shape[1]
-    for i in range(n):
-        if i == part:
-            for j in range(m):
-                if counts[j] > kept:
-                    floors[j] = _keep_largest(values[j], places[j], counts[j], kept)
-                    counts[j] = kept
-            kept = k
-        row, price = scores[i], prices[i]
-        start = 0
+        row, highest, place, start, bad = scores[i], -infinity, 0, 0, False
         while start < m:
-            end = min(start + BLOCK, m)
-            block, floor, hit = row[start:end], floors[start:end], False
+            end = min(start + 2 * BLOCK, m)
+            block, hit = row[start:end], False
+            maxima, best = column_maxima[start:end], column_best[start:end]
             for j in range(len(block)):
-                hit |= block[j] - price > floor[j]
+                value = block[j]
+                bad |= not (abs(value) < infinity)
+                hit |= value > highest
+                larger = value > maxima[j]
+                best[j] = i if larger else best[j]
+                maxima[j] = value if larger else maxima[j]
             if hit:
-                for j in range(start, end):
-                    value = row[j] - price
-                    if value > floors[j]:
-                        count = counts[j]
-                        values[j, count], places[j, count] = value, i
-                        count += 1
-                        if count == limit:
-                            floors[j] = _keep_largest(values[j], places[j], count, kept)
-                            count = kept
-                        counts[j] = count
+                for j in range(len(block)):
+                    if block[j] > highest:
+                        highest, place = block[j], start + j
             start = end
-    for j in range(m):
-        if counts[j] > k:
-            _keep_largest(values[j], places[j], counts[j], k)
-            counts[j] = k
+        if bad:
+            return False
+        row_best[i], row_maxima[i] = place, highest
+    return True
 
 
 @compiled
 def beyond(
     scores: NDArray[Any],
+    rows: NDArray[Any],
     prices: NDArray[Any],
     floors: NDArray[Any],
     slack: float,
@@ -226,15 +175,15 @@ def beyond(
     counts: NDArray[Any],
     places: NDArray[Any],
 ) -> None:
-    """Find the entries of `scores - prices` above each row's floor, in float64.
+    """Find the entries of `scores[rows] - prices` above each row's floor, in float64.
 
     `maxima` becomes the larger of the floor and the row's maximum, exactly; `places` holds at most
     k entries of a row that are above the floor by more than `slack`, the largest ones.
     """
-    n, m = scores.shape
+    m = scores.shape[1]
     values = np.empty(places.shape[1])
-    for i in range(n):
-        row, floor = scores[i], floors[i]
+    for i in range(len(rows)):
+        row, floor = scores[rows[i]], floors[i]
         highest, start, count = floor, 0, 0
         limit = floor + slack
         while start < m:

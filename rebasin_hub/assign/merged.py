@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from rebasin_hub.assign.candidates import solve_candidates
-from rebasin_hub.assign.dense import Dense, compiled_code
-from rebasin_hub.assign.problem import Problem, Solution
+from rebasin_hub.assign.compiled import compiled_code
+from rebasin_hub.assign.dense import Dense
+from rebasin_hub.assign.problem import Floats, Problem, Solution
 from rebasin_hub.permute import Index
 
 __all__ = ["solve_merged"]
@@ -26,7 +25,8 @@ def solve_merged(problem: Problem) -> Solution | None:
     """
     if not problem.plain or compiled_code() is None:
         return None
-    rows, columns = (_classes(problem.dense, axis) for axis in (0, 1))
+    maxima = (problem.extremes.row_maxima, problem.extremes.column_maxima)
+    rows, columns = (_classes(problem.dense, axis, maxima[axis]) for axis in (0, 1))
     if rows is None and columns is None:
         return None
     n, m = problem.dense.shape
@@ -41,7 +41,7 @@ def solve_merged(problem: Problem) -> Solution | None:
         np.bincount(column_of),
     )
     found = solve_candidates(merged)
-    if found is None:
+    if found is None or found.prices is None:
         return None
     # The copies of a row stand together in the merged problem, and so do those of a column.
     members = np.argsort(column_of, kind="stable")
@@ -53,13 +53,22 @@ def solve_merged(problem: Problem) -> Solution | None:
     return Solution(matched, found.prices[column_of], own)
 
 
-def _classes(dense: Dense, axis: int) -> Index | None:
-    """Return for each line the first line that is equal to it; None where all are different."""
+def _classes(dense: Dense, axis: int, maxima: Floats) -> Index | None:
+    """Return for each line the first line that is equal to it; None where all are different.
+
+    Equal lines have equal maxima, which few others have: only these are looked at.
+    """
     count, length = dense.shape[axis], dense.shape[1 - axis]
+    _, group, claims = np.unique(maxima, return_inverse=True, return_counts=True)
+    shared = np.flatnonzero(claims[group] > 1)
+    if not len(shared):
+        return None
     sampled = np.unique(np.linspace(0, length - 1, min(SAMPLED, length)).astype(np.int64))
-    keys = _fingerprints(dense.lines(1 - axis, sampled).T)
+    places = np.repeat(shared, len(sampled)), np.tile(sampled, len(shared))
+    keys = _fingerprints(dense.entries(*places[:: 1 - 2 * axis]).reshape(len(shared), -1))
     _, head, group = np.unique(keys, return_index=True, return_inverse=True)
-    alike = head[group]
+    alike = np.arange(count)
+    alike[shared] = shared[head[group]]
     doubtful = np.flatnonzero(alike != np.arange(count))
     if not len(doubtful):
         return None
@@ -68,9 +77,9 @@ def _classes(dense: Dense, axis: int) -> Index | None:
     return None if same.sum() == 0 else alike
 
 
-def _fingerprints(lines: NDArray[Any]) -> NDArray[np.uint64]:
+def _fingerprints(lines: Floats) -> NDArray[np.uint64]:
     """Return a number for each line, the same for equal lines."""
-    values = np.ascontiguousarray(lines, dtype=np.float64) + 0.0  # there is one zero, not two
+    values = lines + 0.0  # there is one zero, not two
     odd = np.random.default_rng(0).integers(0, 1 << 63, values.shape[1], dtype=np.uint64) * 2 + 1
     bits = values.view(np.uint64)
     mixed = (bits ^ (bits >> np.uint64(29))) * odd

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
+from rebasin_hub.assign.compiled import compiled_code
+from rebasin_hub.assign.edges import Edges
 from rebasin_hub.assign.problem import Floats, Problem, Solution
-from rebasin_hub.assign.sparse import refine
+from rebasin_hub.assign.sparse import missed, refine, unrivalled
+from rebasin_hub.permute import Index
 
 __all__ = ["solve_ordered"]
 
 SAMPLED = 96
 """Rows and columns of the sample whose rank is looked at."""
+
+FEW = 16
+"""Rows and columns of a first sample, which nearly all matrices fail."""
 
 NEGLIGIBLE = 1e-4
 """Second singular value of a centered sample, over the first, that counts as rounding."""
@@ -32,15 +38,15 @@ def solve_ordered(problem: Problem) -> Solution | None:
     if not problem.plain or dense.shape[0] != dense.shape[1]:
         return None
     n = dense.shape[0]
-    sampled = np.unique(np.linspace(0, n - 1, min(SAMPLED, n)).astype(np.int64))
+    if not _one_term(_sample(problem, FEW)):
+        return None
+    sampled = _spread(n, SAMPLED)
     some_rows = dense.lines(0, sampled).astype(np.float64)
     some_columns = dense.lines(1, sampled).astype(np.float64)
     sample = some_rows[:, sampled]
-    centered = sample - sample.mean(0) - sample.mean(1)[:, None] + sample.mean()
-    u, s, v = np.linalg.svd(centered)
-    first, second = (float(s[0]), float(s[1])) if len(s) > 1 else (float(s[0]), 0.0)
-    if second > NEGLIGIBLE * first + NOISE * float(np.abs(sample).max()):
+    if not _one_term(sample):
         return None
+    u, _, v = np.linalg.svd(_centered(sample))
     by_row = np.argsort(v[0] @ some_columns, kind="stable")
     by_column = np.argsort(u[:, 0] @ some_rows, kind="stable")
     columns = np.empty(n, dtype=np.int64)
@@ -50,7 +56,33 @@ def solve_ordered(problem: Problem) -> Solution | None:
     rows = np.broadcast_to(by_row[:, None], near.shape)[inside]
     prices = np.empty(n)
     prices[by_column] = _monge_prices(problem, by_row, by_column)
-    return refine(problem, rows, by_column[near[inside]], prices)
+    edges = Edges.of(dense, rows, by_column[near[inside]])
+    if compiled_code() is None and unrivalled(edges, missed(edges, prices)) is None:
+        return None  # on a band SciPy's sparse solver takes longer than its dense one
+    return refine(problem, edges, prices)
+
+
+def _spread(n: int, count: int) -> Index:
+    return np.unique(np.linspace(0, n - 1, min(count, n)).astype(np.int64))
+
+
+def _sample(problem: Problem, count: int) -> Floats:
+    """Return the entries of some rows and columns that are spread over the matrix."""
+    sampled = _spread(problem.dense.shape[0], count)
+    rows, columns = np.repeat(sampled, len(sampled)), np.tile(sampled, len(sampled))
+    return problem.dense.entries(rows, columns).reshape(len(sampled), -1)
+
+
+def _centered(sample: Floats) -> Floats:
+    """Take constants of rows and columns away."""
+    return np.asarray(sample - sample.mean(0) - sample.mean(1)[:, None] + sample.mean())
+
+
+def _one_term(sample: Floats) -> bool:
+    """Tell whether a sample is a product of two vectors, but for constants and rounding."""
+    s = np.linalg.svd(_centered(sample), compute_uv=False)
+    second = float(s[1]) if len(s) > 1 else 0.0
+    return second <= NEGLIGIBLE * float(s[0]) + NOISE * float(np.abs(sample).max())
 
 
 def _monge_prices(problem: Problem, rows: np.ndarray, columns: np.ndarray) -> Floats:

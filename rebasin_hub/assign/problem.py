@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from rebasin_hub.assign.dense import Dense
+from rebasin_hub.assign.dense import Dense, Extremes
 from rebasin_hub.permute import Index
 
 __all__ = ["KEPT", "Floats", "Problem", "Solution", "Solver"]
@@ -38,15 +38,25 @@ class Problem:
         """For each row, copies counted, the row of the matrix that it is a copy of."""
         return np.repeat(np.arange(len(self.supply)), self.supply)
 
+    @property
+    def finite(self) -> bool:
+        """Whether there is neither NaN nor infinity; the pass that tells is not lost."""
+        return self._extremes is not None if self.start is None else self.dense.finite()
+
+    @property
+    def extremes(self) -> Extremes:
+        """Where the largest entries of rows and columns stand, of a finite matrix."""
+        assert self._extremes is not None
+        return self._extremes
+
+    @cached_property
+    def _extremes(self) -> Extremes | None:
+        return self.dense.extremes()
+
     @cached_property
     def best(self) -> Index:
         """Where the largest entry of each row stands, at the prices of the start or none."""
-        return self.dense.best(self.start)
-
-    @cached_property
-    def best_share(self) -> float:
-        """The share of distinct columns among the rows' largest entries: 1 is a permutation."""
-        return len(np.unique(self.best)) / max(1, len(self.best))
+        return self.extremes.row_best if self.start is None else self.dense.best(self.start)
 
     @property
     def plain(self) -> bool:
@@ -59,10 +69,11 @@ class Solution:
     """A pairing of every row, copies counted, with a column of the matrix, and column prices.
 
     `row_prices` are each matrix row's largest `entry - price`, or None where no pass has told yet.
+    `prices` are None where finding them takes longer than all else.
     """
 
     columns: Index
-    prices: Floats
+    prices: Floats | None
     row_prices: Floats | None = None
 
 

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rebasin_hub.permute import Index
 
-__all__ = ["Assignment", "check_certificate", "rounding"]
+__all__ = ["Assignment", "Proof", "check_certificate", "rounding"]
+
+Floats: TypeAlias = NDArray[np.float64]
 
 BLOCK = 1 << 22
 """Entries that are widened to float64 at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Proof:
+    """Row prices u and column prices p that bound every pairing, float64, shaped as the columns.
+
+    The law: `u[i] + p[j] >= similarity[i, j]` for all entries, so that sum(u) + sum(p) is at least
+    the value of any pairing; `gap` (float64, the shape of the value) is that bound minus the value
+    of the pairing that was found, summed pair by pair. An optimal pairing has prices with gap 0,
+    but for rounding. Without a certificate prices are NaN and the gap is infinite.
+    """
+
+    row_prices: Floats
+    column_prices: Floats
+    gap: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,21 +42,36 @@ class Assignment:
     `columns` (int64) has shape (n,) or (batch, n), and each last axis is a permutation of
     `range(n)`; `value` (float64) has shape () or (batch,) and holds the sum of the paired entries.
 
-    `row_prices` u and `column_prices` p (float64) have the shape of `columns`. The law:
-    `u[i] + p[j] >= similarity[i, j]` for all entries, so that sum(u) + sum(p) bounds the value of
-    every pairing; `gap` (shape of `value`) is that bound minus `value`, summed pair by pair. An
-    optimal pairing has prices with gap 0, but for rounding. Without a certificate prices are NaN
-    and the gap is infinite.
-
     `solver` says which solver found it, or the solvers of a batch, joined by "+".
+
+    `prove` gives the proof, which takes a small matrix that SciPy solves as long again, and is
+    called when prices or gap are first asked for.
     """
 
     columns: Index
-    value: NDArray[np.float64]
-    row_prices: NDArray[np.float64]
-    column_prices: NDArray[np.float64]
-    gap: NDArray[np.float64]
+    value: Floats
     solver: str
+    prove: Callable[[], Proof] = field(repr=False)
+
+    @cached_property
+    def proof(self) -> Proof:
+        """The prices that prove that nothing is better."""
+        return self.prove()
+
+    @property
+    def row_prices(self) -> Floats:
+        """What each row is worth."""
+        return self.proof.row_prices
+
+    @property
+    def column_prices(self) -> Floats:
+        """What each column costs."""
+        return self.proof.column_prices
+
+    @property
+    def gap(self) -> Floats:
+        """How far the prices' bound is above the value."""
+        return self.proof.gap
 
     @property
     def certified(self) -> bool:

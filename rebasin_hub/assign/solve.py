@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +17,23 @@ from rebasin_hub.assign.candidates import (
     solve_from_start,
     solve_permutation,
 )
-from rebasin_hub.assign.dense import Array, Dense, dense
+from rebasin_hub.assign.compiled import dense
+from rebasin_hub.assign.dense import Array, Dense
 from rebasin_hub.assign.merged import solve_merged
 from rebasin_hub.assign.ordered import solve_ordered
 from rebasin_hub.assign.problem import Problem, Solution, Solver
-from rebasin_hub.assign.result import Assignment
-from rebasin_hub.assign.small import SMALL, solve_small
+from rebasin_hub.assign.result import Assignment, Proof
+from rebasin_hub.assign.small import (
+    SMALL,
+    prices_of,
+    scipy_solver,
+    solve_paths,
+    solve_scipy,
+    worth_loading,
+)
 from rebasin_hub.assign.whole import solve_whole
 from rebasin_hub.errors import InputError, NotFiniteError
+from rebasin_hub.permute import Index
 
 __all__ = ["SOLVERS", "solve_assignment"]
 
@@ -31,17 +41,16 @@ SOLVERS: Mapping[str, Solver] = MappingProxyType(
     {
         "permutation": solve_permutation,
         "start": solve_from_start,
+        "merged": solve_merged,
         "aligned": solve_aligned,
         "ordered": solve_ordered,
-        "merged": solve_merged,
         "candidates": solve_candidates,
         "whole": solve_whole,
     }
 )
 """The solvers of one large matrix in the order in which they are asked; the last never declines."""
 
-BLOCK = 1 << 22
-"""Entries of a temporary array."""
+Floats: TypeAlias = NDArray[np.float64]
 
 
 def solve_assignment(
@@ -58,7 +67,8 @@ def solve_assignment(
             are compared and summed in float64. Passes over a large torch tensor run on its device.
         start: column prices of a similar matrix, shape (n,), from which a matrix of 1,024 rows or
             more goes on: one that has not changed costs one pass.
-        certify: whether small matrices that SciPy solves get prices, which takes as long again.
+        certify: whether small matrices that SciPy solves are kept, so that they can be proven
+            when one asks for prices, which takes as long again.
         solver: a key of `SOLVERS` instead of the choice by size and structure.
 
     The law: `value` is at least the trace of every column permutation of `similarity`, which the
@@ -85,28 +95,34 @@ def solve_assignment(
         )
     if solver is not None and solver not in SOLVERS:
         raise InputError(f"solver '{solver}' is none of {', '.join(SOLVERS)}; choose one")
-    batch = scores.reshape((math.prod(shape[:-2]), size, size))
     if size < SMALL and solver is None:
-        return _small(batch, shape, certify=certify)
+        array = scores if isinstance(scores, np.ndarray) else scores.cpu().numpy()
+        return _small(array, certify=certify)
+    batch = scores.reshape((math.prod(shape[:-2]), size, size))
     solved = [_large(batch[number], start, solver) for number in range(len(batch))]
+    if len(shape) == 2:  # noqa: PLR2004
+        return solved[0]
+    proof = Proof(
+        np.stack([one.row_prices for one in solved]).reshape(shape[:-1]),
+        np.stack([one.column_prices for one in solved]).reshape(shape[:-1]),
+        np.array([one.gap for one in solved]).reshape(shape[:-2]),
+    )
     return Assignment(
         columns=np.stack([one.columns for one in solved]).reshape(shape[:-1]),
         value=np.array([one.value for one in solved]).reshape(shape[:-2]),
-        row_prices=np.stack([one.row_prices for one in solved]).reshape(shape[:-1]),
-        column_prices=np.stack([one.column_prices for one in solved]).reshape(shape[:-1]),
-        gap=np.array([one.gap for one in solved]).reshape(shape[:-2]),
         solver="+".join(dict.fromkeys(one.solver for one in solved)),
+        prove=partial(_same, proof),
     )
 
 
 def _large(scores: Array, start: NDArray[np.float64] | None, solver: str | None) -> Assignment:
     """Ask the solvers of large matrices in turn, and prove what the first one finds."""
     passes = dense(scores)
-    if not passes.finite():
-        raise _not_finite(passes.float64())
     ones = np.ones(passes.shape[0], dtype=np.int64)
     first = None if start is None else np.asarray(start, dtype=np.float64)
     problem = Problem(passes, ones, ones, first)
+    if not problem.finite:
+        raise _not_finite(passes.float64())
     for name in SOLVERS if solver is None else (solver,):
         found = SOLVERS[name](problem)
         if found is not None:
@@ -117,43 +133,69 @@ def _large(scores: Array, start: NDArray[np.float64] | None, solver: str | None)
 def _proved(passes: Dense, found: Solution, solver: str) -> Assignment:
     """Add the row prices that the full matrix asks for, and what is left between the bounds."""
     paired = passes.entries(np.arange(len(found.columns)), found.columns)
+    value = np.asarray(paired.sum())
+    if found.prices is None:
+        scores = passes.numpy().copy()  # as it is now
+        return Assignment(found.columns, value, solver, partial(_prices, scores, found.columns))
     own = paired - found.prices[found.columns]
     row_prices = found.row_prices
     if row_prices is None:
-        row_prices = passes.beyond(found.prices, own, np.inf, 1).maxima
-    return Assignment(
-        columns=found.columns,
-        value=np.asarray(paired.sum()),
-        row_prices=row_prices,
-        column_prices=found.prices,
-        gap=np.asarray((row_prices - own).sum()),
-        solver=solver,
-    )
+        rows = np.arange(len(own))
+        row_prices = passes.beyond(rows, found.prices, own, np.inf, 1).maxima
+    proof = Proof(row_prices, found.prices, np.asarray((row_prices - own).sum()))
+    return Assignment(found.columns, value, solver, partial(_same, proof))
 
 
-def _small(batch: Array, shape: tuple[int, ...], *, certify: bool) -> Assignment:
-    """Solve a batch of small matrices together."""
-    scores = np.asarray(batch if isinstance(batch, np.ndarray) else batch.cpu(), dtype=np.float64)
-    if not np.isfinite(scores).all():
+def _small(scores: NDArray[Any], *, certify: bool) -> Assignment:
+    """Solve a small matrix or a batch of them; what SciPy solves is proven when one asks."""
+    shape, size = scores.shape, scores.shape[-1]
+    count = math.prod(shape[:-2])
+    # The square of a finite number is finite or overflows; that of NaN or infinity never is.
+    if not math.isfinite(np.vdot(scores, scores)) and not np.isfinite(scores).all():
         raise _not_finite(scores)
-    columns, prices, solver = solve_small(scores, certify=certify)
-    value = np.take_along_axis(scores, columns[..., None], axis=-1).sum(axis=(-2, -1))
-    row_prices, gap = np.empty_like(prices), np.empty(len(prices))
-    step = max(1, BLOCK // max(1, shape[-1] ** 2))
-    for first in range(0, len(scores), step):
-        part = slice(first, first + step)
-        gain = scores[part] - prices[part, None, :]
-        row_prices[part] = gain.max(axis=-1, initial=-np.inf)
-        own = np.take_along_axis(gain, columns[part][..., None], axis=-1)[..., 0]
-        gap[part] = (row_prices[part] - own).sum(axis=-1)
-    return Assignment(
-        columns=columns.reshape(shape[:-1]),
-        value=value.reshape(shape[:-2]),
-        row_prices=row_prices.reshape(shape[:-1]),
-        column_prices=prices.reshape(shape[:-1]),
-        gap=np.where(np.isnan(gap), np.inf, gap).reshape(shape[:-2]),
-        solver=solver,
-    )
+    if worth_loading(count, size):
+        batch = scores.reshape(count, size, size)
+        columns, prices, row_prices, solver = solve_paths(batch)
+        entries = np.take_along_axis(batch, columns[..., None], -1)[..., 0].astype(np.float64)
+        gap = (row_prices - (entries - np.take_along_axis(prices, columns, -1))).sum(-1)
+        proof = Proof(
+            row_prices.reshape(shape[:-1]), prices.reshape(shape[:-1]), gap.reshape(shape[:-2])
+        )
+        value = entries.sum(-1).reshape(shape[:-2])
+        return Assignment(columns.reshape(shape[:-1]), value, solver, partial(_same, proof))
+    if certify:
+        scores = scores.copy()  # what is proven later is the matrix as it is now
+    if len(shape) == 2:  # noqa: PLR2004
+        rows, columns = scipy_solver()(scores, maximize=True)
+        value = np.asarray(scores[rows, columns].sum(dtype=np.float64))
+    else:
+        columns = solve_scipy(scores.reshape(count, size, size)).reshape(shape[:-1])
+        entries = np.take_along_axis(scores, columns[..., None], -1)
+        value = entries.sum((-2, -1), dtype=np.float64)
+    prove = partial(_prices, scores, columns) if certify else partial(_nothing, shape)
+    return Assignment(columns, value, "scipy", prove)
+
+
+def _prices(scores: NDArray[Any], columns: Index) -> Proof:
+    """Find the prices of a batch that SciPy has solved."""
+    prices, row_prices = np.empty(columns.shape), np.empty(columns.shape)
+    gap = np.empty(columns.shape[:-1])
+    for at in np.ndindex(gap.shape):
+        one = scores[at].astype(np.float64)
+        prices[at] = prices_of(one, columns[at])
+        gain = one - prices[at]
+        row_prices[at] = gain.max(axis=-1, initial=-np.inf)
+        gap[at] = (row_prices[at] - gain[np.arange(len(gain)), columns[at]]).sum()
+    return Proof(row_prices, prices, gap)
+
+
+def _nothing(shape: tuple[int, ...]) -> Proof:
+    unknown = np.full(shape[:-1], np.nan)
+    return Proof(unknown, unknown, np.full(shape[:-2], np.inf))
+
+
+def _same(proof: Proof) -> Proof:
+    return proof
 
 
 def _readable(similarity: Array) -> Array:

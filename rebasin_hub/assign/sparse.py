@@ -8,11 +8,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rebasin_hub.assign.dense import compiled_code
+from rebasin_hub.assign.compiled import compiled_code
+from rebasin_hub.assign.edges import Edges
 from rebasin_hub.assign.problem import Problem, Solution
 from rebasin_hub.permute import Index
 
-__all__ = ["Edges", "refine"]
+__all__ = ["missed", "refine", "unrivalled"]
 
 ROUNDS = 24
 """Passes over the full matrix after which the kept entries are given up; most need 1 to 4."""
@@ -29,36 +30,11 @@ PATIENCE = 4
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class Edges:
-    """Kept entries of a matrix in the order of its rows: `first[i]` is where row `i` begins."""
-
-    first: Index
-    columns: Index
-    entries: Floats
-
-    @classmethod
-    def of(cls, problem: Problem, rows: Index, columns: Index) -> Edges:
-        """Read entries from the matrix; those that are named twice count once."""
-        width = problem.dense.shape[1]
-        key = np.sort(rows * width + columns)
-        key = key[np.diff(key, prepend=-1) > 0]
-        rows, columns = np.divmod(key, width)
-        first = np.searchsorted(rows, np.arange(problem.dense.shape[0] + 1))
-        return cls(first, columns, problem.dense.entries(rows, columns))
-
-    @property
-    def rows(self) -> Index:
-        """The row of each entry."""
-        return np.repeat(np.arange(len(self.first) - 1), np.diff(self.first))
-
-    def extended(self, problem: Problem, rows: Index, columns: Index) -> Edges:
-        """Return these entries and others."""
-        return Edges.of(problem, np.append(self.rows, rows), np.append(self.columns, columns))
-
-
 class Matcher(Protocol):
-    """A matching of every row on kept entries, with prices that prove it optimal there."""
+    """A matching of every row on kept entries, with prices that prove it optimal there.
+
+    The law: prices only rise.
+    """
 
     match: Index
     prices: Floats
@@ -90,7 +66,7 @@ class PathMatcher:
         from rebasin_hub.assign import matching
 
         state = (
-            edges.first, edges.columns.astype(np.int32), edges.entries,
+            edges.first, edges.columns, edges.entries,
             self.problem.kinds, self.problem.capacity, self.prices,
             self.match, self._worth, self._load, self._head, self._after,
         )  # fmt: skip
@@ -122,12 +98,14 @@ class SciPyMatcher:
         from scipy.sparse.csgraph import maximum_bipartite_matching
         from scipy.sparse.csgraph import min_weight_full_bipartite_matching as solve
 
-        gain = edges.entries - self.prices[edges.columns]
-        best = np.maximum.reduceat(gain, edges.first[:-1])
-        cost = best[edges.rows] - gain
+        cost = missed(edges, self.prices)
+        match = unrivalled(edges, cost)
+        if match is not None:
+            self.match = match
+            return True
         shape = self.problem.dense.shape
         # A stored zero would be no entry at all; a constant on each edge changes no optimum.
-        cost += max(float(cost.max()), 1.0)
+        cost += max(float(cost.max(initial=0)), 1.0)
         graph = csr_array((cost, edges.columns, edges.first), shape=shape)
         try:
             self.match = np.asarray(solve(graph)[1], dtype=np.int64)
@@ -159,8 +137,29 @@ class SciPyMatcher:
         return True
 
 
-def refine(problem: Problem, rows: Index, columns: Index, prices: Floats) -> Solution | None:
+def missed(edges: Edges, prices: Floats) -> Floats:
+    """Return what each entry is short of its row's best, at some prices."""
+    gain = edges.entries - prices[edges.columns]
+    best, some = np.zeros(len(edges.first) - 1), np.diff(edges.first) > 0
+    best[some] = np.maximum.reduceat(gain, edges.first[:-1][some])
+    return np.asarray(best[edges.rows] - gain)
+
+
+def unrivalled(edges: Edges, cost: Floats) -> Index | None:
+    """Return the column at which each row misses nothing, if there is one and all are distinct."""
+    least, count = np.flatnonzero(cost == 0), len(edges.first) - 1
+    if len(least) != count or len(np.unique(edges.columns[least])) != count:
+        return None
+    return edges.columns[least].astype(np.int64)
+
+
+def refine(
+    problem: Problem, edges: Edges, prices: Floats, known: NDArray[Any] | None = None
+) -> Solution | None:
     """Solve on kept entries, add those that the full matrix shows to be missing, and go on.
+
+    Where no entry of a row but the kept ones reaches `known + price`, a row that gets as much needs
+    no look at the full matrix.
 
     The law: a solution's pairs have their rows' largest `entry - price` over the full matrix, up
     to rounding. None if too many rounds or too long paths were needed.
@@ -172,7 +171,9 @@ def refine(problem: Problem, rows: Index, columns: Index, prices: Floats) -> Sol
         matcher = SciPyMatcher(problem, prices)
     else:
         return None
-    edges = Edges.of(problem, rows, columns)
+    count = problem.dense.shape[0]
+    proven = np.full(count, np.inf) if known is None else np.array(known, dtype=np.float64)
+    row_prices = np.full(count, -np.inf)
     for _ in range(ROUNDS):
         if not matcher.solve(edges):
             return None
@@ -180,16 +181,21 @@ def refine(problem: Problem, rows: Index, columns: Index, prices: Floats) -> Sol
             missing = _repair(problem, matcher.match)
             if missing is None:
                 return None
-            edges = edges.extended(problem, *missing)
+            edges = edges.extended(problem.dense, *missing)
             continue
         own = problem.dense.entries(problem.kinds, matcher.match) - matcher.prices[matcher.match]
-        floors = np.full(problem.dense.shape[0], np.inf)
+        floors = np.full(count, np.inf)
         np.minimum.at(floors, problem.kinds, own)
+        # As prices only rise, a row that keeps what it had has still nothing better.
+        rows = np.flatnonzero(floors < proven)
         slack = _slack(problem, matcher.prices, floors)
-        found = problem.dense.beyond(matcher.prices, floors, slack, ADDED)
+        found = problem.dense.beyond(rows, matcher.prices, floors[rows], slack, ADDED)
+        row_prices[rows], proven[rows] = found.maxima, floors[rows]
         if not len(found.rows):
-            return Solution(matcher.match, matcher.prices, found.maxima)
-        edges = edges.extended(problem, found.rows, found.columns)
+            np.maximum.at(row_prices, problem.kinds, own)
+            return Solution(matcher.match, matcher.prices, row_prices)
+        proven[found.rows] = np.inf
+        edges = edges.extended(problem.dense, found.rows, found.columns)
         matcher.release(np.flatnonzero(np.isin(problem.kinds, found.rows)))
     return None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rebasin_hub.assign.dense import Compiled
+from rebasin_hub.assign.compiled import Compiled
 from rebasin_hub.assign.problem import Problem, Solution
 from rebasin_hub.assign.small import solve_paths, solve_scipy
 
@@ -14,7 +14,6 @@ def solve_whole(problem: Problem) -> Solution | None:
     if not problem.plain:
         return None
     if isinstance(problem.dense, Compiled):
-        columns, prices = solve_paths(problem.dense.scores[None])
-    else:
-        columns, prices = solve_scipy(problem.dense.float64()[None], certify=True)
-    return Solution(columns[0], prices[0])
+        columns, prices, row_prices, _ = solve_paths(problem.dense.scores[None])
+        return Solution(columns[0], prices[0], row_prices[0])
+    return Solution(solve_scipy(problem.dense.numpy()[None])[0], None)

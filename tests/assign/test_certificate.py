@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
 from rebasin_hub.assign import SOLVERS, check_certificate, solve_assignment, sparse
-from rebasin_hub.assign import dense as passes
+from rebasin_hub.assign import compiled as passes
 from rebasin_hub.assign import solve as solving
 from rebasin_hub.errors import InputError, NotFiniteError
 
@@ -70,7 +70,7 @@ def assert_optimal(similarity: np.ndarray, found) -> None:
 def code(request, monkeypatch) -> str:
     if request.param == "pure":
         monkeypatch.setattr(passes, "compiled_code", lambda: None)
-        for module in ("sparse", "merged", "small"):
+        for module in ("candidates", "merged", "ordered", "small", "sparse"):
             monkeypatch.setattr(f"rebasin_hub.assign.{module}.compiled_code", lambda: None)
     else:
         pytest.importorskip("numba")
@@ -108,8 +108,8 @@ def test_the_choice_by_size_and_structure_is_optimal(code, large, family):
 
     assert_optimal(similarity, found)
     expected = {
-        "product": {"ordered"},
-        "product and constants": {"ordered"},
+        "product": {"ordered"} if code == "compiled" else {"ordered", "whole"},
+        "product and constants": {"ordered"} if code == "compiled" else {"ordered", "whole"},
         "independent": {"candidates"},
         "dead and doubled": {"merged"} if code == "compiled" else {"candidates", "whole"},
     }
@@ -132,7 +132,8 @@ def test_a_wrong_price_is_caught(seed, n, error):
         for sign in (1, -1):
             wrong = getattr(found, name).copy()
             wrong[rng.integers(n)] += sign * error
-            assert not check_certificate(similarity, replace(found, **{name: wrong}))
+            proof = replace(found.proof, **{name: wrong})
+            assert not check_certificate(similarity, replace(found, prove=lambda p=proof: p))
 
 
 def test_a_worse_pairing_is_caught():
@@ -180,19 +181,20 @@ def test_batches_prove_every_matrix(code, shape):
         assert found.value[at] == pytest.approx(best(batch[at]))
 
 
-def test_an_unchanged_matrix_costs_one_pass(monkeypatch, large):
+def test_an_unchanged_matrix_costs_few_passes(monkeypatch, large):
     similarity = FAMILIES["independent"](np.random.default_rng(0), 200)
     cold = solve_assignment(similarity)
     counted = []
-    for name in ("top_rows", "top_columns"):
-        own = getattr(passes.Dense, name)
+    passed = type(passes.dense(similarity))
+    for name in ("extremes", "row_floors", "column_floors", "above"):
+        own = getattr(passed, name)
         monkeypatch.setattr(
-            passes.Dense, name, lambda *a, own=own, name=name: counted.append(name) or own(*a)
+            passed, name, lambda *a, own=own, name=name: counted.append(name) or own(*a)
         )
     warm = solve_assignment(similarity, start=cold.column_prices)
 
     assert warm.value == cold.value
-    assert counted == ["top_rows"]
+    assert counted == ["row_floors", "above"]
     assert_optimal(similarity, warm)
 
 
@@ -211,6 +213,7 @@ def test_rows_that_find_no_column_get_more_entries(code, monkeypatch):
     similarity = np.random.default_rng(0).normal(size=(300, 300)) * 1e-3
     similarity[:, :40] += 1
     monkeypatch.setattr("rebasin_hub.assign.candidates.SCATTERED", 0)
+    monkeypatch.setattr("rebasin_hub.assign.candidates.SCATTERED_ALONE", 0)
     monkeypatch.setattr("rebasin_hub.assign.candidates.BALANCED", 0)
 
     assert_optimal(similarity, solve_assignment(similarity, solver="candidates"))
