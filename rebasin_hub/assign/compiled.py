@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from rebasin_hub.assign.dense import Array, Beyond, Dense, Extremes, Floats, namespace
 from rebasin_hub.assign.edges import Edges
+from rebasin_hub.machinecode import loaded
 from rebasin_hub.permute import Index
 
 __all__ = ["Compiled", "compiled_code", "dense"]
@@ -96,14 +96,9 @@ class Compiled(Dense):
         return Compiled(made, self.xp)
 
 
-@functools.cache
 def compiled_code() -> ModuleType | None:
     """Return the compiled passes, or None where numba is not installed."""
-    try:
-        from rebasin_hub.assign import kernels
-    except ImportError:
-        return None
-    return kernels
+    return loaded("rebasin_hub.assign.kernels")
 
 
 def dense(scores: Array) -> Dense:

@@ -3,53 +3,17 @@
 # ruff: noqa: PLR0917  (compiled code takes its arguments by position)
 from __future__ import annotations
 
-import functools
-import types
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["all_finite", "beyond", "compiled", "extremes", "gather", "helper"]
+from rebasin_hub.machinecode import compiled, helper
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+__all__ = ["BLOCK", "all_finite", "beyond", "extremes", "gather"]
 
 BLOCK = 32
 """Entries that are compared at once, without a branch, before any is looked at alone."""
-
-
-def helper(function: Function) -> Function:
-    """Compile a function that others call; its machine code is kept with theirs."""
-    return cast("Function", numba.njit(nogil=True)(function))
-
-
-def compiled(function: Function) -> Function:
-    """Compile a function for each type of its first argument, an array, when it is first called.
-
-    The machine code is kept on disk where that works. Every type has files of its own: processes
-    that compile one function for several types at once would overwrite each other's.
-    """
-    variants: dict[tuple[str, bool], Any] = {}
-
-    @functools.wraps(function)
-    def called(first: NDArray[Any], *others: Any) -> Any:  # noqa: ANN401
-        kind = (first.dtype.name, first.flags.writeable)
-        if kind not in variants:
-            variants[kind] = _compile(function, "_".join(map(str, kind)))
-        return variants[kind](first, *others)
-
-    return cast("Function", called)
-
-
-def _compile(function: Callable[..., Any], kind: str) -> Callable[..., Any]:
-    copy = types.FunctionType(function.__code__, function.__globals__, function.__name__)
-    copy.__qualname__ = f"{function.__qualname__}_{kind}"
-    try:
-        return cast("Callable[..., Any]", numba.njit(cache=True, nogil=True)(copy))
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written
-        return cast("Callable[..., Any]", numba.njit(nogil=True)(copy))
 
 
 @compiled

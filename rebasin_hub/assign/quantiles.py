@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rebasin_hub.assign.kernels import BLOCK, compiled, helper
+from rebasin_hub.assign.kernels import BLOCK
+from rebasin_hub.machinecode import compiled, helper
 
 __all__ = ["PARTS", "above", "column_floors", "row_floors"]
 

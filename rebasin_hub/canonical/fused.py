@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
-from functools import cache
 from threading import Lock
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -12,10 +11,11 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from rebasin_hub.machinecode import loaded
 from rebasin_hub.rearrange import Array
 
 if TYPE_CHECKING:
-    from types import ModuleType
+    pass
 
 __all__ = ["fused_marginals"]
 
@@ -26,17 +26,6 @@ WORTH = 1 << 22
 
 _lock = Lock()
 _ready: set[type[np.generic]] = set()
-
-
-@cache
-def _kernels() -> ModuleType | None:
-    try:
-        from rebasin_hub.canonical import kernels
-    except ModuleNotFoundError as problem:
-        if problem.name != "numba":
-            raise
-        return None
-    return kernels
 
 
 def fused_marginals(
@@ -60,9 +49,9 @@ def fused_marginals(
     if kind not in {np.float32, ml_dtypes.bfloat16}:
         return None
     with _lock:
-        if (kernels := _kernels()) is None:
+        if (code := loaded("rebasin_hub.canonical.kernels")) is None:
             return None
-        sums = kernels.margins_float32 if kind is np.float32 else kernels.margins_bfloat16
+        sums = code.margins_float32 if kind is np.float32 else code.margins_bfloat16
         if kind not in _ready:  # compiled, or read from where numba keeps it, by one thread alone
             _sums(sums, values[:0].reshape(0, 1), scale)
             _ready.add(kind)

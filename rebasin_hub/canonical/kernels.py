@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rebasin_hub.assign.kernels import compiled, helper
+from rebasin_hub.machinecode import compiled, helper
 
 __all__ = ["margins_bfloat16", "margins_float32"]
 

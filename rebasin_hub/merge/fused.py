@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rebasin_hub.machinecode import loaded
 from rebasin_hub.merge.methods import sums_to_one
 from rebasin_hub.merge.rounding import BFLOAT16, SINGLE
 
 if TYPE_CHECKING:
-    from types import ModuleType
+    pass
 
 __all__ = ["Mean", "mean_of"]
 
@@ -27,15 +27,6 @@ WORTH = 1 << 22
 
 _lock = Lock()
 _ready: set[tuple[np.dtype[Any], int]] = set()
-
-
-@cache
-def _kernels() -> ModuleType | None:
-    try:
-        from rebasin_hub.merge import kernels
-    except ImportError:
-        return None
-    return kernels
 
 
 def mean_of(
@@ -56,9 +47,9 @@ def mean_of(
     if not (same and others and worth and sums_to_one(weights)):
         return None
     with _lock:
-        if (kernels := _kernels()) is None:
+        if (code := loaded("rebasin_hub.merge.kernels")) is None:
             return None
-    function = kernels.mean_bfloat16 if target == BFLOAT16 else kernels.mean_float32
+    function = code.mean_bfloat16 if target == BFLOAT16 else code.mean_float32
     shares = np.array([weights[n] for n in others])
 
     def mean(piece: slice, out: Array) -> bool:

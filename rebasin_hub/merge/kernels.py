@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rebasin_hub.assign.kernels import compiled
+from rebasin_hub.machinecode import compiled
 
 __all__ = ["mean_bfloat16", "mean_float32"]
 

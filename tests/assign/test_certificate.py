@@ -12,6 +12,7 @@ from rebasin_hub.assign import SOLVERS, check_certificate, solve_assignment, spa
 from rebasin_hub.assign import compiled as passes
 from rebasin_hub.assign import solve as solving
 from rebasin_hub.errors import InputError, NotFiniteError
+from rebasin_hub.machinecode import compiled
 
 FAMILIES = {
     "independent": lambda rng, n: rng.normal(size=(n, 8)) @ rng.normal(size=(8, n)),
@@ -293,8 +294,6 @@ def test_rounds_are_bounded(monkeypatch, large):
 
 def test_folders_that_cannot_be_written_only_cost_the_cache(monkeypatch):
     numba = pytest.importorskip("numba")
-    from rebasin_hub.assign import kernels
-
     own = numba.njit
 
     def njit(**options):
@@ -303,6 +302,6 @@ def test_folders_that_cannot_be_written_only_cost_the_cache(monkeypatch):
         return own(**options)
 
     monkeypatch.setattr(numba, "njit", njit)
-    doubled = kernels.compiled(lambda numbers: numbers * 2)
+    doubled = compiled(lambda numbers: numbers * 2)
 
     assert doubled(np.arange(3)).tolist() == [0, 2, 4]

@@ -1,0 +1,66 @@
+"""Functions compiled by numba, where it is installed; importing this module does not import it."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import types
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+__all__ = ["compiled", "helper", "loaded"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@functools.cache
+def loaded(module: str) -> ModuleType | None:
+    """Return a module of compiled functions, or None where numba is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as missing:
+        if missing.name != "numba":
+            raise
+        return None
+
+
+def helper(function: Function) -> Function:
+    """Compile a function that others call; its machine code is kept with theirs."""
+    import numba
+
+    return cast("Function", numba.njit(nogil=True)(function))
+
+
+def compiled(function: Function) -> Function:
+    """Compile a function for each type of its first argument, an array, when it is first called.
+
+    The machine code is kept on disk where that works. Every type has files of its own: processes
+    that compile one function for several types at once would overwrite each other's.
+    """
+    importlib.import_module("numba")  # a module of such functions says at once that it is missing
+    variants: dict[tuple[str, bool], Any] = {}
+
+    @functools.wraps(function)
+    def called(first: NDArray[Any], *others: Any) -> Any:  # noqa: ANN401
+        kind = (first.dtype.name, first.flags.writeable)
+        if kind not in variants:
+            variants[kind] = _compile(function, "_".join(map(str, kind)))
+        return variants[kind](first, *others)
+
+    return cast("Function", called)
+
+
+def _compile(function: Callable[..., Any], kind: str) -> Callable[..., Any]:
+    import numba
+
+    copy = types.FunctionType(function.__code__, function.__globals__, function.__name__)
+    copy.__qualname__ = f"{function.__qualname__}_{kind}"
+    try:
+        return cast("Callable[..., Any]", numba.njit(cache=True, nogil=True)(copy))
+    except RuntimeError:  # neither the package's folder nor the user's cache can be written
+        return cast("Callable[..., Any]", numba.njit(nogil=True)(copy))
