@@ -8,7 +8,13 @@ and solves the problem of each permutation anew, in the same order, until a swee
 `rebasin` from PyPI, in an environment of its own in the cache folder; its models get the same
 parameters. Seconds are of the process (`process_time`) and of the wall, all in turn within one run.
 
+`lineage` is one family of two models of which one is a renumbered copy of the other with noise (in
+units of the weights' standard deviation): `nearest` finds and proves the numbering, `product` is
+the time of the matrix of all products that it does without.
+
     OMP_NUM_THREADS=1 python benchmarks/bench_weight_matching.py [--cases "MLP 3x512"] [--repeats 3]
+
+Cases that a run leaves out keep their figures of the same day.
 """
 
 from __future__ import annotations
@@ -16,23 +22,26 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import tempfile
 import time
 import venv
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _record import record
+from _record import RESULTS, record
 from data import cache
 from numpy.typing import NDArray
 
 from rebasin_hub.align import align
 from rebasin_hub.align.backend import select
 from rebasin_hub.align.family import Family, families, operand
+from rebasin_hub.align.nearest import nearest
 from rebasin_hub.align.problem import read_problem
 from rebasin_hub.align.state import State
 from rebasin_hub.align.weight import descend
@@ -57,6 +66,11 @@ CASES: Mapping[str, tuple[str, str, dict[str, object]]] = {
     "ResNet-18": ("resnet", "ResNet", {"block": "BasicBlock", "depths": [2, 2, 2, 2]}),
 }
 PEER_CASE = "ResNet-18"
+LINEAGE: Mapping[str, tuple[int, int]] = {
+    f"lineage, {units} units of {width} numbers": (units, width)
+    for units, width in ((4096, 12288), (11008, 12288))
+}
+NOISE = (0.02, 0.1, 0.3)
 
 Weights = dict[str, NDArray[np.generic]]
 
@@ -161,9 +175,8 @@ def measured(pair: Pair, repeats: int) -> dict[str, object]:
             if name == "literal" and repeat and seconds[name][0][0] > SLOW:
                 continue
             given = pair if name == "default" else pair.state()
-            start = time.process_time(), time.perf_counter()
-            ends[name] = run(given)
-            seconds[name].append((time.process_time() - start[0], time.perf_counter() - start[1]))
+            ends[name], taken = timed(run, given)
+            seconds[name].append(taken)
     least = {name: min(x)[0] for name, x in seconds.items()}
     return {
         "cpu_seconds": least,
@@ -234,15 +247,60 @@ def peer(pair: Pair, python: Path) -> dict[str, object]:
     }
 
 
+def lineage(units: int, width: int, repeats: int) -> dict[str, object]:
+    """Match renumbered copies with noise; the seconds, and those of the product of all pairs."""
+    backend, rng = select("cpu"), np.random.default_rng(SEED)
+    a = rng.standard_normal((units, width), np.float32)
+    b, product = np.empty_like(a), np.zeros((units, units), np.float32)
+    found: dict[str, object] = {}
+    for noise in NOISE:
+        planted = rng.permutation(units)
+        for row, place in enumerate(planted):
+            b[place] = a[row] + np.float32(noise) * rng.standard_normal(width, np.float32)
+        seconds = []
+        for _ in range(repeats):
+            index, taken = timed(nearest, backend, [(a, b)])
+            assert index is not None, "no numbering was proven"
+            assert np.array_equal(index, planted), "another numbering was found"
+            seconds.append(taken)
+        found[f"noise {noise}"] = seconds
+    # As in a descent, into memory that has been used before.
+    product[:] = 1
+    found["product"] = [timed(backend.add_product, product, a, b)[1]]
+    found["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return found
+
+
+def timed(run: Callable[..., Any], *given: object) -> tuple[Any, tuple[float, float]]:
+    """Return what a function returns, and its seconds: of the process, and of the wall."""
+    start = time.process_time(), time.perf_counter()
+    result = run(*given)
+    return result, (time.process_time() - start[0], time.perf_counter() - start[1])
+
+
+def earlier() -> dict[str, object]:
+    """Return the figures of all cases that have been measured on this day."""
+    path = RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-weight_matching.json"
+    if not path.exists():
+        return {}
+    known = (*CASES, *LINEAGE, f"{PEER_CASE}, {REBASIN}")
+    return {key: x for key, x in json.loads(path.read_text()).items() if key in known}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES))
+    names = [*CASES, *LINEAGE]
+    parser.add_argument("--cases", nargs="*", default=names, choices=names)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     settings: dict[str, object] = {"seed": SEED, "threads": os.environ.get("OMP_NUM_THREADS")}
     descent(pair("MLP 3x512").state())  # modules are loaded now
-    figures: dict[str, object] = {"settings": settings}
+    figures = earlier() | {"settings": settings}
     for case in options.cases:
+        if case in LINEAGE:
+            figures[case] = lineage(*LINEAGE[case], options.repeats)
+            print(case, figures[case], flush=True)
+            continue
         models = pair(case)
         figures[case] = found = measured(models, options.repeats)
         print(case, found["cpu_seconds"], found["objective"], found["sweeps"], flush=True)
@@ -253,6 +311,7 @@ def main() -> None:
                 continue
             figures[f"{case}, {REBASIN}"] = theirs = peer(models, python)
             print(theirs, flush=True)
+        record("weight_matching", str(__doc__).splitlines()[0], figures)
     record("weight_matching", str(__doc__).splitlines()[0], figures)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from rebasin_hub.align.backend import Array, Backend
-from rebasin_hub.align.problem import Problem, places_of
+from rebasin_hub.align.problem import Problem, memory_order, places_of
 from rebasin_hub.bind.axes import Block
 from rebasin_hub.permute import SymmetryGroup
 
@@ -21,12 +21,14 @@ class View:
     """One way to read a block as linear in a family: `factors` move the atoms at `active`.
 
     A block on which a permutation stands twice has one view for each place; the other place is
-    then frozen as it is at the moment.
+    then frozen as it is at the moment. `frozen` lists the other atoms in the order in which memory
+    holds them; empty is that of the block.
     """
 
     term: int
     factors: tuple[str, ...]
     active: tuple[int, ...]
+    frozen: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +63,10 @@ def families(problem: Problem) -> tuple[Family, ...]:
         own = SymmetryGroup({name: group.factors[name] for name in members})
         views, anchored = [], False
         for number, term in enumerate(problem.terms):
-            views += [View(number, *view) for view in _views(term.block, own)]
+            order = memory_order(term.block)
+            for factors, active in _views(term.block, own):
+                frozen = tuple(atom for atom in order if atom not in active)
+                views.append(View(number, factors, active, frozen))
             anchored |= _touches_fixed(term.block, members)
         if views:
             found.append(Family(root, own, tuple(views), anchored))
@@ -75,7 +80,7 @@ def operand(backend: Backend, array: Array, view: View, unaligned: Collection[in
     sorted by value, which makes the result independent of how these atoms are numbered.
     """
     xp = backend.xp
-    frozen = [n for n in range(array.ndim) if n not in view.active]
+    frozen = view.frozen or [n for n in range(array.ndim) if n not in view.active]
     kept = [n for n in frozen if n not in unaligned]
     folded = [n for n in frozen if n in unaligned]
     shape = tuple(array.shape[n] for n in view.active)

@@ -17,7 +17,7 @@ from rebasin_hub.permute import Element, Index, SymmetryGroup
 from rebasin_hub.rearrange import Read
 from rebasin_hub.tensors import DTYPES
 
-__all__ = ["Problem", "Term", "places_of", "read_problem", "renumbered"]
+__all__ = ["Problem", "Term", "memory_order", "places_of", "read_problem", "renumbered"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ class _Reader:
     squares_b: list[float] = field(default_factory=list)
 
     def add(self, block: Block, a: NDArray[np.floating], b: NDArray[np.floating]) -> None:
-        on_a, on_b = (self.backend.asarray(block.of(array)) for array in (a, b))
+        on_a, on_b = (_laid_out(self.backend, block, array) for array in (a, b))
         square_a, square_b = (self.backend.inner(x, x) for x in (on_a, on_b))
         self.squares_a.append(square_a)
         self.squares_b.append(square_b)
@@ -74,11 +74,13 @@ def read_problem(
 ) -> tuple[Problem, list[Array]]:
     """Read every tensor that counts from both models: floats that are no running statistics.
 
-    Types below float32 are widened to it without loss; float64 stays. Returns the problem, which
-    holds the reference, and the model's block for each of its terms.
+    Types below float32 are widened to it without loss; float64 stays. What lies on no permutation
+    is the same in every numbering: it counts as far as it is finite, since programs hold infinite
+    constants, such as the start of a maximum. Returns the problem, which holds the reference, and
+    the model's block for each of its terms.
 
     Raises:
-        NotFiniteError: naming the tensors that hold NaN or infinity.
+        NotFiniteError: naming the tensors on permutations that hold NaN or infinity.
 
     """
     reader, bad = _Reader(backend), []
@@ -86,11 +88,14 @@ def read_problem(
         if tensor.statistic or not _counts(binding, tensor):
             continue
         a, b = _widened(tensor.stack(read_reference), tensor.stack(read_model), backend)
-        bad += [
+        endless = [
             f"{tensor.label} of the {which}"
             for which, array in (("reference", a), ("model", b))
             if not np.isfinite(array).all()
         ]
+        if endless and not _moves(tensor):
+            continue
+        bad += endless
         for real_a, real_b in _real_parts(a, b):
             for block in tensor.blocks if not bad else ():
                 reader.add(block, real_a, real_b)
@@ -109,6 +114,30 @@ def read_problem(
         math.sqrt(math.fsum(reader.squares_b)),
     )
     return problem, reader.model
+
+
+def memory_order(block: Block) -> tuple[int, ...]:
+    """Return a block's atoms in the order in which memory should hold them, the slowest first.
+
+    Of two that are moved, one comes first and one last, such as the channels of a kernel: the
+    units of either are then the rows or the columns of one matrix, and products of them need no
+    copy. Where more are moved, there is no such order.
+    """
+    natural = tuple(range(len(block.atoms)))
+    moving = tuple(number for number in natural if block.atoms[number].permutation is not None)
+    if len(moving) not in {1, 2} or moving == natural[-1:]:
+        return natural
+    fixed = (number for number in natural if number not in moving)
+    return (moving[0], *fixed, *moving[1:])
+
+
+def _laid_out(backend: Backend, block: Block, stored: NDArray[np.floating]) -> Array:
+    """Bring a block to the device; memory holds it in its order."""
+    array, order = block.of(stored), memory_order(block)
+    if order == tuple(range(len(order))):
+        return backend.asarray(array)
+    there = backend.asarray(np.ascontiguousarray(array.transpose(order)))
+    return backend.xp.permute_dims(there, tuple(map(order.index, range(len(order)))))
 
 
 def renumbered(backend: Backend, block: Block, array: Array, element: Element) -> Array:
@@ -132,7 +161,7 @@ def _moved(backend: Backend, array: Array, lineage: tuple[int, ...], index: Inde
     """Gather along one axis with an index that depends on the coordinates of its ancestors."""
     xp = backend.xp
     if len(lineage) == 1:
-        return xp.take(array, backend.asarray(index), axis=lineage[0])
+        return backend.take(array, backend.asarray(index), axis=lineage[0])
     rest = [axis for axis in range(array.ndim) if axis not in lineage]
     order = (*lineage, *rest)
     # The ancestors have been gathered before, so that their own coordinates stay.
@@ -144,6 +173,11 @@ def _moved(backend: Backend, array: Array, lineage: tuple[int, ...], index: Inde
 
 def _parents_first(block: Block) -> list[int]:
     return sorted(range(len(block.atoms)), key=lambda number: len(block.lineage(number)))
+
+
+def _moves(tensor: BoundTensor) -> bool:
+    """Tell whether a tensor lies on a permutation."""
+    return any(atom.permutation is not None for block in tensor.blocks for atom in block.atoms)
 
 
 def _counts(binding: Binding, tensor: BoundTensor) -> bool:

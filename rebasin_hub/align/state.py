@@ -11,6 +11,7 @@ import numpy as np
 from rebasin_hub.align.backend import Array
 from rebasin_hub.align.family import Family
 from rebasin_hub.align.problem import Problem, renumbered
+from rebasin_hub.align.room import Room
 from rebasin_hub.align.totals import Totals
 from rebasin_hub.errors import ProofError
 from rebasin_hub.permute import Element, Index
@@ -23,7 +24,7 @@ GAIN = 1e-12
 ROUNDING = {"float32": 1e-4, "float64": 1e-10}
 """Share of the terms' scale that products in a type may be wrong by, with a wide margin."""
 
-LITTLE = 1 << 26
+LITTLE = 1 << 25
 """Numbers in a family's blocks up to which what a step changes is held until it is accepted."""
 
 MOST = 0.75
@@ -34,12 +35,14 @@ MOST = 0.75
 class _Slices:
     """What a step does to one term: A there, B there before and after it.
 
-    `at` are the indices along `axis` that take part, or None for all of them.
+    `at` are the indices along `axis` that take part, or None for all of them; `index` is the whole
+    renumbering where it is that of one axis alone.
     """
 
     number: int
     axis: int
     at: Array | None
+    index: Array | None
     a: Array
     old: Array
     new: Array
@@ -60,6 +63,7 @@ class State:
         self._own: set[int] = set()
         self._values: list[float | None] = [None] * len(b)
         self._totals = Totals(problem)
+        self._room = Room()
         self.gained = 0.0
         """The sum of all gains of `improve`: tells of progress without the cost of `objective`."""
 
@@ -95,7 +99,7 @@ class State:
 
     def step(self, family: Family, step: Mapping[str, Index]) -> None:
         """Renumber one family, whatever the objective is then."""
-        self._take(family, step, self._slices(family, step))
+        self._take(family, step, self._slices(family, step, None))
 
     def _take(self, family: Family, step: Mapping[str, Index], changes: Iterable[_Slices]) -> None:
         for slices in changes:
@@ -114,9 +118,11 @@ class State:
 
         """
         inner = self.problem.backend.inner
-        changes: Iterable[_Slices] = self._slices(family, step)
         # A family may stand on all tensors of a large model: then one after the other, twice.
-        kept = list(changes) if self._is_little(family) else None
+        room = self._room if self._is_little(family) else None
+        self._room.clear()
+        changes: Iterable[_Slices] = self._slices(family, step, room)
+        kept = None if room is None else list(changes)
         gain = math.fsum(
             inner(slices.a, slices.new) - inner(slices.a, slices.old)
             for slices in (changes if kept is None else kept)
@@ -124,7 +130,7 @@ class State:
         scale = math.fsum(self.problem.terms[number].scale for number in family.terms)
         if gain > GAIN * scale:
             self.gained += gain
-            self._take(family, step, self._slices(family, step) if kept is None else kept)
+            self._take(family, step, self._slices(family, step, None) if kept is None else kept)
             return True
         if family.linear and gain < -self._rounding(family) * scale:
             raise ProofError(
@@ -148,7 +154,9 @@ class State:
             self._values[number] = value
         return value
 
-    def _slices(self, family: Family, step: Mapping[str, Index]) -> Iterator[_Slices]:
+    def _slices(
+        self, family: Family, step: Mapping[str, Index], room: Room | None
+    ) -> Iterator[_Slices]:
         """Yield for each term that a step moves the slices of it that are not as before.
 
         The next one is made from the state as it is then.
@@ -160,37 +168,50 @@ class State:
         whole = not family.linear or len(moved) > MOST * size
         at, part = backend.asarray(moved), {name: index[moved] for name, index in step.items()}
         source = backend.asarray(part.pop(family.root))
+        alone = len(step) == 1 and family.linear
+        index = backend.asarray(step[family.root]) if alone else None
         for view in {view.term: view for view in family.views}.values():
             term, b, axis = self.problem.terms[view.term], self._b[view.term], view.active[0]
             if whole:
-                new = renumbered(backend, term.block, b, step)
+                if index is not None:
+                    new = backend.take(b, index, axis, room)
+                else:
+                    new = renumbered(backend, term.block, b, step)
                 if new is not b:
-                    yield _Slices(view.term, axis, None, term.a, b, new)
+                    yield _Slices(view.term, axis, None, index, term.a, b, new)
                 continue
             a, old, new = (
-                backend.xp.take(array, index, axis=axis)
-                for array, index in ((term.a, at), (b, at), (b, source))
+                backend.take(array, places, axis, room)
+                for array, places in ((term.a, at), (b, at), (b, source))
             )
             new = renumbered(backend, term.block, new, part)
-            yield _Slices(view.term, axis, at, a, old, new)
+            yield _Slices(view.term, axis, at, index, a, old, new)
 
     def _follow(self, family: Family, slices: _Slices) -> None:
         """Tell the matrices of other families what has changed."""
         watched = self._totals.watched(slices.number, family)
-        if watched:
-            difference = slices.new - slices.old
-            for total, view in watched:
-                self._totals.add(total, view, slices.a, difference)
+        if not watched:
+            return
+        # What was there before is not needed any more, but may belong to somebody else.
+        free = slices.at is not None or slices.number in self._own
+        into = slices.old if free else None
+        difference = self.problem.backend.xp.subtract(slices.new, slices.old, out=into)
+        for total, view in watched:
+            self._totals.add(total, view, slices.a, difference)
 
     def _write(self, slices: _Slices) -> None:
-        number = slices.number
-        if slices.at is None:
-            self._replace(number, slices.new)
-            return
+        number, backend = slices.number, self.problem.backend
         if number not in self._own:
-            self._replace(number, self.problem.backend.xp.asarray(self._b[number], copy=True))
-        self._b[number][(*(slice(None),) * slices.axis, slices.at)] = slices.new
+            source = self._b[number] if slices.at is not None else slices.new
+            self._replace(number, backend.xp.asarray(source, copy=True))
         self._values[number] = None
+        block = self._b[number]
+        if slices.at is None:
+            block[...] = slices.new
+        elif slices.index is not None and backend.is_fastest(block, slices.axis):
+            backend.renumber_fastest(block, slices.index)
+        else:
+            backend.put(block, slices.at, slices.axis, slices.new)
 
     def _replace(self, number: int, block: Array) -> None:
         self._b[number] = block

@@ -130,12 +130,12 @@ def test_differences_are_no_wider_in_sum_than_what_they_add_to():
     total = at._totals._known[members[1].root]
     assert total.width == 40 + 1 + 40  # its inputs, its bias, its outputs
 
-    for steps in range(1, 60):
+    for steps in range(1, 400):
         at.step(members[0], few(members[0], rng))
-        if total.matrix is None:
+        if not total.width:
             break
-        assert total.added == 2 * steps <= total.width
-    assert steps == 41
+        assert total.added == 2 * steps <= totals.WIDER * total.width
+    assert steps == totals.WIDER * 81 // 2 + 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -144,7 +144,7 @@ def test_memory_does_not_decide_what_is_found(kind, monkeypatch):
     rng = np.random.default_rng(3)
     a, b = (random_weights(binding, rng, "f8") for _ in range(2))
     usual = align(binding, a.__getitem__, b.__getitem__)
-    monkeypatch.setattr(totals.Totals, "_has_room", lambda *_: False)
+    monkeypatch.setattr(totals.Totals, "_keep", lambda *_: False)
     monkeypatch.setattr(state, "LITTLE", 0)
 
     found = align(binding, a.__getitem__, b.__getitem__)
@@ -156,7 +156,7 @@ def test_memory_does_not_decide_what_is_found(kind, monkeypatch):
 def test_no_more_is_kept_than_there_is_room_for(monkeypatch):
     monkeypatch.setattr(totals, "LEAST_ROOM", 0)
     at, members = make_state(mlp(40))
-    at._totals._room = 2 * 41 * 41 * 8
+    at._totals._left = 2 * 41 * 41 * 8
     for family in members:
         at.matched(family)
 
