@@ -11,7 +11,10 @@ import rebasin_hub
 HEAVY = ("matplotlib", "onnx", "scipy", "sklearn", "torch", "transformers")
 ON_DEMAND = (
     "rebasin_hub.assign.",
+    "rebasin_hub.canonical.kernels",
     "rebasin_hub.evidence",
+    "rebasin_hub.experiments.threshold",
+    "rebasin_hub.formats.onnx.places",
     "rebasin_hub.infer.dummies",
     "rebasin_hub.infer.exported",
     "rebasin_hub.infer.onnx_",
