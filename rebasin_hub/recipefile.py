@@ -206,9 +206,12 @@ class Ours(Strict):
     sizes: dict[str, Annotated[int, Field(ge=1)]] = Field(default={})
     """Sizes that neither shapes nor config.json tell, such as `head: 12`."""
     task: TaskEntry | None = None
-    """What the merge is measured on, for `select_weight` and `repair`."""
+    """What the merge is measured on, for `select_weight`, `select_layer_weights` and `repair`."""
     select_weight: bool = False
     """Take the weight with the least loss on the task, of 25 between two models."""
+    select_layer_weights: bool = False
+    """Take a weight for each layer, by gradient descent on the task's loss; on average they stay
+    the weights that are given for the models."""
     repair: Literal["recompute", "repair"] | None = None
     """Correct the statistics, or each channel's mean and deviation, of the merged network."""
 
@@ -261,6 +264,7 @@ class RecipeFile:
     task: TaskEntry | None = None
     data: Path | None = None
     select_weight: bool = False
+    select_layer_weights: bool = False
     repair: Literal["recompute", "repair"] | None = None
 
 
@@ -291,6 +295,7 @@ def load_recipe(path: Path) -> RecipeFile:
         task=task,
         data=None if data is None else path.parent / Path(data).expanduser(),
         select_weight=ours.select_weight,
+        select_layer_weights=ours.select_layer_weights,
         repair=ours.repair,
     )
 
@@ -321,11 +326,21 @@ def _conflicts(content: RecipeModel) -> Iterator[tuple[str, str]]:
                 "in float32, so remove it"
             ),
         )
-    if ours.task is None and (ours.select_weight or ours.repair):
-        key = "select_weight" if ours.select_weight else "repair"
-        yield f"rebasin.{key}", "needs a task; name one under `rebasin: {task: …}`"
     if ours.select_weight and (weighted or shared.t is not None):
         yield "rebasin.select_weight", "chooses the weights itself; remove those that are given"
+    yield from _task_conflicts(ours, method)
+
+
+def _task_conflicts(ours: Ours, method: str) -> Iterator[tuple[str, str]]:
+    """Find what does not go together of what is measured."""
+    if ours.task is None:
+        for key in ("select_weight", "select_layer_weights", "repair"):
+            if getattr(ours, key):
+                yield f"rebasin.{key}", "needs a task; name one under `rebasin: {task: …}`"
+    if ours.select_weight and ours.select_layer_weights:
+        yield "rebasin.select_layer_weights", "select one weight or one for each layer, not both"
+    if ours.select_layer_weights and method != "linear":
+        yield "rebasin.select_layer_weights", f"goes with the method linear, not with {method}"
 
 
 def _entries(content: RecipeModel) -> list[ModelEntry]:

@@ -12,6 +12,7 @@ pytest.importorskip("sklearn")
 
 from rebasin_hub import zoo  # noqa: E402
 from rebasin_hub.errors import InputError  # noqa: E402
+from rebasin_hub.merge import Rule, Weighting  # noqa: E402
 from rebasin_hub.pipeline.matching import Matching  # noqa: E402
 from rebasin_hub.pipeline.merging import Measured, Merged, Recipe, merge  # noqa: E402
 from rebasin_hub.pipeline.merging.measured import Meter, correct, select  # noqa: E402
@@ -157,12 +158,39 @@ def test_a_repaired_merge_is_written(digits, tmp_path):
         assert json.loads(file.metadata()["rebasin"])["repair"] == "repair"
 
 
+def test_a_repair_goes_by_the_weights_of_each_tensor(digits, tmp_path):
+    def repaired(name, weights):
+        out = tmp_path / name
+        recipe = Recipe(measured=DIGITS, weights=weights, repair="repair", align=False)
+        merge(digits, out, recipe, matching=CPU)
+        return load_file(out)
+
+    def by_layer(first, second):
+        rules = [
+            (Rule((value,), "layers.0"), Rule((other,)))
+            for value, other in ((first, second), (1 - first, 1 - second))
+        ]
+        return Weighting(tuple((rule,) for rule in rules))
+
+    same = repaired("m.safetensors", by_layer(0.25, 0.25))
+    expected = repaired("n.safetensors", (0.25, 0.75))
+    assert all(same[name].tobytes() == expected[name].tobytes() for name in same)
+    # What is wholly of one model as far as the last layer needs no repair.
+    end = repaired("o.safetensors", by_layer(1.0, 0.5))
+    a = load_file(digits[0])
+    assert end["layers.0.weight"].tobytes() == a["layers.0.weight"].tobytes()
+
+
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
         (Recipe(select_weight=True), "name one with --task"),
         (Recipe(repair="repair"), "name one with --task"),
         (Recipe(measured=DIGITS), "nothing that needs it"),
+        (
+            Recipe(measured=DIGITS, repair="repair", weights=Weighting((), normalize=False)),
+            "let them be normalized",
+        ),
         (Recipe(measured=DIGITS, repair="fix"), "'fix' is none of recompute, repair"),
         (Recipe(measured=DIGITS, select_weight=True, weights=(1, 2)), "so give no weights"),
         (Recipe(measured=Measured("digitz"), select_weight=True), "there is no task 'digitz'"),

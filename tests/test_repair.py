@@ -222,6 +222,20 @@ def test_correction_itself_keeps_an_end(name, monkeypatch) -> None:
         torch.testing.assert_close(after[key], end[key], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["mlp", "vgg-bn", "cifar-b"])
+def test_each_layer_may_have_weights_of_its_own(name) -> None:
+    net, mixed, targets, batches = midpoint(name)
+    same = repair.repaired(net, mixed, targets, dict.fromkeys(mixed, HALF), batches)
+    expected = repair.repaired(net, mixed, targets, HALF, batches)
+    assert all(torch.equal(same[key], expected[key]) for key in mixed)
+    first = next(layer.name for layer in repair.layers(net) if layer.repaired)
+    weights = {key: (0.0, 1.0) if key.rpartition(".")[0] == first else (1.0, 0.0) for key in mixed}
+    after = repair.measure(net, repair.repaired(net, mixed, targets, weights, batches), batches)
+    for layer in after.output:
+        wanted = targets[layer == first].output[layer]
+        torch.testing.assert_close(after.output[layer].std, wanted.std, rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("name", WITH_SPEC)
 def test_repairing_commutes_with_renumbering(name) -> None:
     net, a, b = made(name)

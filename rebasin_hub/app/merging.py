@@ -80,6 +80,14 @@ def merge(
             "--select-weight", help="Take the weight with the least loss on the task, of 25."
         ),
     ] = False,
+    select_layer_weights: Annotated[
+        bool,
+        typer.Option(
+            "--select-layer-weights",
+            help="Take a weight for each layer, by gradient descent on the task's loss (layer-wise "
+            "λ); on average they stay those of --weights.",
+        ),
+    ] = False,
     repair: Annotated[
         str | None,
         typer.Option(
@@ -123,6 +131,7 @@ def merge(
             strategy=strategy,
             measured=None if task is None else Measured(task, options),
             select_weight=select_weight,
+            select_layer_weights=select_layer_weights,
             repair=repair,
         )
     with progress_bar(quiet=dry_run) as progress:
@@ -176,6 +185,7 @@ def _read(path: Path, device: str) -> tuple[list[Path], Recipe, Choice, Matching
         strategy=read.align.strategy if read.align is not None else "reference",
         measured=measured,
         select_weight=read.select_weight,
+        select_layer_weights=read.select_layer_weights,
         repair=read.repair,
     )
     found = read.align

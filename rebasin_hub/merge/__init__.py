@@ -8,6 +8,7 @@ once aligned, is unchanged.
 from rebasin_hub.merge.blend import combine, is_floating, overflowed
 from rebasin_hub.merge.methods import METHODS, Blend, Parts, Prepare, check, linear, slerp
 from rebasin_hub.merge.rounding import all_finite
+from rebasin_hub.merge.shares import balanced
 from rebasin_hub.merge.weighting import Rule, Setting, Weighting, depths, normalized
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Setting",
     "Weighting",
     "all_finite",
+    "balanced",
     "check",
     "combine",
     "depths",

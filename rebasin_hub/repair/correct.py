@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from torch import Tensor
@@ -17,6 +18,8 @@ from rebasin_hub.tasks.network import Batch, TorchNetwork
 from rebasin_hub.tasks.task import State
 
 __all__ = ["Targets", "measure", "repaired"]
+
+Weights: TypeAlias = Sequence[float] | Mapping[str, Sequence[float]]
 
 TOLERANCE = 1e-4
 """A state whose channels are this close to their targets, in units of the targets' standard
@@ -60,7 +63,7 @@ def repaired(
     network: TorchNetwork,
     state: State,
     targets: Sequence[Targets],
-    weights: Sequence[float],
+    weights: Weights,
     batches: Iterable[Batch],
 ) -> State:
     """Return a state whose channels have the interpolated statistics of the ends.
@@ -69,7 +72,7 @@ def repaired(
         network: what runs the state.
         state: the interpolated weights.
         targets: what `measure` found of each end.
-        weights: of each end.
+        weights: of each end; or those of every tensor, by the state's names, where they differ.
         batches: the samples; targets are not looked at.
 
     The laws: a state that meets the targets already, such as an end with weight one, comes back
@@ -88,8 +91,9 @@ def repaired(
             measured on another network.
 
     """
-    sites = _reached(inspected(network).sites, targets, weights)
-    wanted = {site.name: _target(site, targets, weights) for site in sites}
+    _check(targets, weights)
+    sites = _reached(inspected(network).sites, targets)
+    wanted = {site.name: _target(site, targets, _weights(network, site, weights)) for site in sites}
     inner, batches = network.inner(state), list(batches)
     totals = watched(network, inner, sites, batches)
     if _distance(sites, inner, totals, wanted) <= TOLERANCE:
@@ -121,14 +125,24 @@ def _batchwise(
     return watched(network, inner, sites, batches, set_norm=set_norm, solve_fused=solve_fused)
 
 
-def _reached(
-    sites: Sequence[Site], targets: Sequence[Targets], weights: Sequence[float]
-) -> list[Site]:
+def _check(targets: Sequence[Targets], weights: Weights) -> None:
+    for each in weights.values() if isinstance(weights, Mapping) else [weights]:
+        if not targets or len(targets) != len(each):
+            raise InputError(
+                f"{len(targets)} measured ends for {len(each)} weights; give one for each"
+            )
+
+
+def _weights(network: TorchNetwork, site: Site, weights: Weights) -> Sequence[float]:
+    """Return the weights of the ends at a site: those of its weight, or of its statistics."""
+    if not isinstance(weights, Mapping):
+        return weights
+    names = (f"{site.name}.{key}" for key in ("weight", "running_mean"))
+    return weights[next(network.names[name] for name in names if name in network.names)]
+
+
+def _reached(sites: Sequence[Site], targets: Sequence[Targets]) -> list[Site]:
     """Return the sites that values reached in every end."""
-    if not targets or len(targets) != len(weights):
-        raise InputError(
-            f"{len(targets)} measured ends for {len(weights)} weights; give one for each"
-        )
     known = {site.name for site in sites}
     for target in targets:
         if not target.output.keys() <= known:

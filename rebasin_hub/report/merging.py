@@ -59,8 +59,22 @@ def _(merged: Merged, console: Console) -> None:
             f"λ = {chosen.value:.4g}: loss {chosen.loss:.4g} on the split '{chosen.split}', "
             f"{chosen.losses[0]:.4g} and {chosen.losses[-1]:.4g} at the ends",
         )
+    if (found := merged.layered) is not None:
+        shares = sorted(found.shares.items(), key=lambda item: item[1])
+        line(
+            console,
+            "selected",
+            f"λ of {len(shares)} layers from {_share(shares[0])} to {_share(shares[-1])}, "
+            f"{found.mean:.4g} on average: {found.loss_name} {found.start:.4g} → {found.loss:.4g} "
+            f"on {found.samples:,} samples",
+        )
     line(console, "wrote", f"{merged.output} ({size(merged.nbytes)})")
     notes(console, merged.notes)
+
+
+def _share(layer: tuple[str, float]) -> str:
+    name, value = layer
+    return f"{value:.4g} ({name})"
 
 
 def _merge_lines(console: Console, steps: MergePlan) -> None:

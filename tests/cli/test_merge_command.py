@@ -176,7 +176,12 @@ BAD = {
     "tree": "expected one of reference, hierarchical, merge-many",
     "filter: fc9": "the filter 'fc9' is part of no tensor's name",
     "repair: recompute": "rebasin.repair: needs a task",
+    "select_layer_weights: true": "rebasin.select_layer_weights: needs a task",
+    "both selections": "select one weight or one for each layer, not both",
+    "slerp by layers": "rebasin.select_layer_weights: goes with the method linear, not with slerp",
 }  # fmt: skip
+BY_LAYERS = "rebasin: {task: {name: digits}, select_layer_weights: true}\n"
+BOTH = BY_LAYERS.replace("select", "select_weight: true, select")
 CHANGES = {
     "modle: a": lambda t: t.replace("model: a", "modle: a"),
     "ties": lambda t: t.replace("linear", "ties"),
@@ -190,6 +195,9 @@ CHANGES = {
     "tree": lambda t: t + "rebasin: {align: {strategy: tree}}\n",
     "filter: fc9": lambda t: t.replace("0.25", "[{filter: fc9, value: 1}, {value: 2}]"),
     "repair: recompute": lambda t: t + "rebasin: {repair: recompute}\n",
+    "select_layer_weights: true": lambda t: t + "rebasin: {select_layer_weights: true}\n",
+    "both selections": lambda t: t + BOTH,
+    "slerp by layers": lambda t: t.replace("linear", "slerp") + BY_LAYERS,
 }
 
 
@@ -205,6 +213,26 @@ def test_what_the_recipe_says_is_not_said_twice(run, models):
     write(models, TWO)
     done = run("merge", "recipe.yaml", "-o", "r.safetensors", "--weights", "1,2", code=2)
     assert "--weights stands in the recipe" in done.err
+
+
+def test_the_weights_of_layers_are_selected_as_the_options_say(run, tmp_path):
+    pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    for seed, name in enumerate(AB):
+        save_file(mlp(seed, (64, 12, 10)), tmp_path / name)
+    write(tmp_path, TWO + BY_LAYERS.replace("digits", "digits, limit: 50"))
+    told = run("merge", "recipe.yaml", "-o", "r.safetensors").out
+    assert "selected     λ of 2 layers from " in told
+    assert "0.25 on average: cross-entropy (train) " in told
+    options = ("--task", "digits", "--limit", 50, "--weights", "0.75,0.25")
+    found = run(
+        "merge", *AB, "-o", "o.safetensors", *options, "--select-layer-weights", "--json"
+    ).json()["layered"]
+    assert found["shares"].keys() == {"fc1", "fc2"}
+    assert min(found["history"]) <= found["history"][0]
+    assert same(tmp_path / "r.safetensors", tmp_path / "o.safetensors")
+    done = run("merge", *AB, "-o", "n.safetensors", "--select-layer-weights", code=1)
+    assert "name one with --task" in done.err
 
 
 # What is known before

@@ -18,8 +18,9 @@ from rebasin_hub.tensors import DTYPES, Header
 
 if TYPE_CHECKING:
     from rebasin_hub.repair import Layer
+    from rebasin_hub.tasks.network import TorchNetwork
 
-__all__ = ["Corrected", "Measured", "Meter", "Selected", "correct", "select"]
+__all__ = ["Corrected", "Measured", "Meter", "Selected", "correct", "inspectable", "select"]
 
 At: TypeAlias = Callable[[float], Read]
 """Reads the merge at λ, from 0, the first model, to 1, the second one."""
@@ -129,6 +130,23 @@ def select(meter: Meter, at: At, progress: Progress | None) -> Selected:
     return Selected(min(finite)[2], split, lambdas, tuple(losses), notes)
 
 
+def inspectable(meter: Meter, option: str) -> TorchNetwork:
+    """Return the network of a task as one whose layers can be looked into.
+
+    Raises:
+        InputError: they cannot be, with the option that needs it.
+
+    """
+    from rebasin_hub.tasks.network import TorchNetwork
+
+    if isinstance(meter.network, TorchNetwork):
+        return meter.network
+    raise InputError(
+        f"the network of the task '{meter.task.name}' cannot be looked into, which {option} needs; "
+        f"choose another task or leave {option} out"
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Corrected:
     """Tensors of the merged network that were set anew, in their stored types."""
@@ -143,7 +161,7 @@ def correct(
     merged: Read,
     *,
     models: Sequence[Read],
-    weights: Sequence[float],
+    weights: Mapping[str, Sequence[float]],
     header: Header,
     seed: int,
 ) -> Corrected:
@@ -154,7 +172,7 @@ def correct(
         repair: `recompute` or `repair`.
         merged: reads the merge.
         models: reads each model in the common numbering.
-        weights: one for each model; of `repair` alone.
+        weights: of each tensor one for each model; of `repair` alone.
         header: the types in which the merge is stored.
         seed: of the choice of samples.
 
@@ -163,14 +181,8 @@ def correct(
 
     """
     from rebasin_hub import repair as repairs
-    from rebasin_hub.tasks.network import TorchNetwork
 
-    network = meter.network
-    if not isinstance(network, TorchNetwork):
-        raise InputError(
-            f"the network of the task '{meter.task.name}' cannot be looked into, which a repair "
-            "needs; choose another task or leave --repair out"
-        )
+    network = inspectable(meter, "--repair")
     batches = repairs.statistics_batches(network, samples=meter.measured.samples, seed=seed)
     before = network.state(merged)
     if repair == "recompute":

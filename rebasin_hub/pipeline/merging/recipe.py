@@ -29,6 +29,8 @@ class Recipe:
     strategy: how many of them are, a key of `align.many.STRATEGIES`.
     measured: the task that the weight is chosen on and the repair takes its data from.
     select_weight: take the weight with the least loss on the task (two models).
+    select_layer_weights: take a weight for each layer, by gradient descent on the task's loss (two
+        models); `weights`, one for each model, then say what they are on average.
     repair: `recompute` the running statistics of the merged network, or `repair` each channel's
         mean and deviation.
     """
@@ -40,6 +42,7 @@ class Recipe:
     strategy: str = "reference"
     measured: Measured | None = None
     select_weight: bool = False
+    select_layer_weights: bool = False
     repair: str | None = None
 
     def weighting(self, count: int) -> Weighting:
@@ -73,24 +76,45 @@ class Recipe:
         if self.repair is not None and self.repair not in REPAIRS:
             raise InputError(f"repair '{self.repair}' is none of {', '.join(REPAIRS)}; choose one")
         if self.measured is None:
-            if self.select_weight:
-                raise InputError("the weight is selected on a task; name one with --task")
+            if self.select_weight or self.select_layer_weights:
+                raise InputError("weights are selected on a task; name one with --task")
             if self.repair is not None:
                 raise InputError("a repair takes the data of a task; name one with --task")
             return
-        if not self.select_weight and self.repair is None:
+        if not self.select_weight and not self.select_layer_weights and self.repair is None:
             raise InputError(
-                "a task is given, but nothing that needs it; add --select-weight or --repair"
+                "a task is given, but nothing that needs it; add --select-weight, "
+                "--select-layer-weights or --repair"
             )
-        if self.select_weight and count != 2:  # noqa: PLR2004
-            raise InputError(f"the weight is selected between two models, {count} were given")
+        if self.select_weight or self.select_layer_weights:
+            self._check_selection(count)
+        if self.repair == "repair" and not _is_mean(self.weights):
+            raise InputError(
+                "REPAIR goes between the models, and the recipe's weights need not have the sum "
+                "one; recompute statistics instead, or let them be normalized"
+            )
+
+    def _check_selection(self, count: int) -> None:
+        if self.select_weight and self.select_layer_weights:
+            raise InputError("select one weight or one for each layer, not both")
+        if count != 2:  # noqa: PLR2004
+            raise InputError(f"weights are selected between two models, {count} were given")
         if self.select_weight and self.weights is not None:
             raise InputError("the weight is selected, so give no weights")
-        if self.repair == "repair" and isinstance(self.weights, Weighting):
+        if self.select_layer_weights and not _is_mean(self.weights):
             raise InputError(
-                "REPAIR goes by one weight for each model, and the recipe has weights by tensor; "
-                "recompute statistics instead, or give one weight for each model"
+                "the weights of layers are selected between the models; let the recipe's weights "
+                "be normalized"
             )
+        if self.select_layer_weights and self.method != "linear":
+            raise InputError(
+                f"the weights of layers are selected on the straight line, not with {self.method}; "
+                "use --method linear"
+            )
+
+
+def _is_mean(weights: tuple[float, ...] | Weighting | None) -> bool:
+    return not isinstance(weights, Weighting) or weights.normalize
 
 
 def _storable(dtype: str) -> bool:

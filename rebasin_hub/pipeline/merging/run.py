@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rebasin_hub.align import Alignment
 from rebasin_hub.align.many import Joint, Step
+from rebasin_hub.errors import InputError
 from rebasin_hub.formats import check_output, save_like
-from rebasin_hub.merge import all_finite, combine, overflowed
 from rebasin_hub.pipeline.matching import WEIGHT_MATCHING, Matching
+from rebasin_hub.pipeline.merging.combined import Combined
 from rebasin_hub.pipeline.merging.joint import align_models
+from rebasin_hub.pipeline.merging.layerwise import Layered, select_layers
 from rebasin_hub.pipeline.merging.measured import Corrected, Meter, Selected, correct, select
 from rebasin_hub.pipeline.merging.plan import (
     MergePlan,
@@ -33,7 +35,7 @@ from rebasin_hub.pipeline.models import (
     require_averages,
 )
 from rebasin_hub.pipeline.progress import Progress, stage
-from rebasin_hub.rearrange import Array, Read, rearranged
+from rebasin_hub.rearrange import Read, rearranged
 from rebasin_hub.stream import A_FEW, Bound
 from rebasin_hub.tensors import DTYPES, Header
 
@@ -48,6 +50,7 @@ class Merged:
     distances: what `align.many.spread` says, with merge-many: after aligning to the first model
         and after each round.
     selected: how the weight was chosen on a task.
+    layered: how a weight for each layer was.
     """
 
     plan: MergePlan
@@ -57,6 +60,7 @@ class Merged:
     distances: tuple[float, ...]
     selected: Selected | None
     notes: tuple[str, ...]
+    layered: Layered | None = None
 
     @property
     def alignments(self) -> tuple[Alignment, ...]:
@@ -128,6 +132,11 @@ def merge(
         models = (first, *others)
         plan = _plan(models, output, recipe, header=header, weights=weights, notes=notes)
         plan.disk.check(output)
+        if recipe.select_layer_weights and plan.weights is None:
+            raise InputError(
+                "the weights of layers are selected, so give none by tensor; one for each model "
+                "says what they are on average"
+            )
         work = _Work(recipe, matching, models, header, weights, plan, bound)
         if dry_run:
             return replace(plan, estimate=estimate_of(models, header, recipe, matching, bound))
@@ -158,7 +167,7 @@ def _plan(
         dtypes[info.dtype] = dtypes.get(info.dtype, 0) + 1
     return MergePlan(
         models=tuple(model.checkpoint.path for model in models),
-        weights=groups[0].weights if len(groups) == 1 else None,
+        weights=_shared(groups),
         groups=groups,
         method=recipe.method,
         align=recipe.align,
@@ -175,6 +184,11 @@ def _plan(
         repair=recipe.repair,
         notes=tuple(notes),
     )
+
+
+def _shared(groups: Sequence[WeightGroup]) -> tuple[float, ...] | None:
+    """Return the weights that all tensors have."""
+    return groups[0].weights if len(groups) == 1 else None
 
 
 def _carried_out(work: _Work, *, force: bool, progress: Progress | None) -> Merged:
@@ -198,12 +212,18 @@ def _carried_out(work: _Work, *, force: bool, progress: Progress | None) -> Merg
     readers = _readers(work, digesting, joint)
     selected = None
     if meter is not None and recipe.select_weight:
-        at = lambda value: _Combined(readers, _between(work, value), work)  # noqa: E731
+        at = lambda value: _combined(work, _between(work, value), readers)  # noqa: E731
         selected = select(meter, at, progress)
         work = _with_weights(work, _between(work, selected.value))
-    combined = _Combined(readers, work.weights, work)
+    layered = None
+    if meter is not None and recipe.select_layer_weights:
+        assert work.plan.weights is not None  # `merge` has refused others
+        mean, seed = work.plan.weights[1], work.matching.seed
+        layered = select_layers(meter, work.first, readers, mean=mean, seed=seed, progress=progress)
+        work = _with_weights(work, layered.weights(work.header))
+    combined = _combined(work, work.weights, readers)
     corrected = _corrected(work, meter, combined, readers)
-    facts = Facts(work.plan, recipe, work.matching, joint, _found(meter, selected, recipe))
+    facts = Facts(work.plan, recipe, work.matching, joint, _found(meter, recipe, selected, layered))
     saved = save_like(
         work.first.checkpoint,
         work.plan.output,
@@ -222,6 +242,7 @@ def _carried_out(work: _Work, *, force: bool, progress: Progress | None) -> Merg
         *work.plan.notes,
         *combined.notes(),
         *(selected.notes if selected is not None else ()),
+        *(layered.notes if layered is not None else ()),
         *corrected.notes,
         *(_caveats(work.first) if not corrected.tensors else ()),
     )
@@ -233,6 +254,7 @@ def _carried_out(work: _Work, *, force: bool, progress: Progress | None) -> Merg
         distances=joint.distances if joint is not None else (),
         selected=selected,
         notes=notes,
+        layered=layered,
     )
 
 
@@ -247,6 +269,10 @@ def _readers(work: _Work, models: Sequence[Read], joint: Joint | None) -> list[R
     ]
 
 
+def _combined(work: _Work, weights: Weights, readers: Sequence[Read]) -> Combined:
+    return Combined(readers, weights, work.models, work.header, work.recipe)
+
+
 def _between(work: _Work, value: float) -> Weights:
     """Return the same weights of two models for every tensor."""
     return dict.fromkeys(work.header, (1 - value, value))
@@ -254,12 +280,12 @@ def _between(work: _Work, value: float) -> Weights:
 
 def _with_weights(work: _Work, weights: Weights) -> _Work:
     groups = WeightGroup.of(weights, work.header)
-    plan = replace(work.plan, weights=groups[0].weights, groups=groups)
+    plan = replace(work.plan, weights=_shared(groups), groups=groups)
     return replace(work, weights=weights, plan=plan)
 
 
 def _corrected(
-    work: _Work, meter: Meter | None, combined: _Combined, readers: Sequence[Read]
+    work: _Work, meter: Meter | None, combined: Combined, readers: Sequence[Read]
 ) -> Corrected:
     if meter is None or work.recipe.repair is None:
         return Corrected({}, ())
@@ -268,13 +294,15 @@ def _corrected(
         work.recipe.repair,
         combined,
         models=readers,
-        weights=work.plan.weights or (),
+        weights=work.weights,
         header=work.header,
         seed=work.matching.seed,
     )
 
 
-def _found(meter: Meter | None, selected: Selected | None, recipe: Recipe) -> Mapping[str, object]:
+def _found(
+    meter: Meter | None, recipe: Recipe, selected: Selected | None, layered: Layered | None
+) -> Mapping[str, object]:
     """Return what the provenance says of the task."""
     if meter is None:
         return {}
@@ -285,48 +313,16 @@ def _found(meter: Meter | None, selected: Selected | None, recipe: Recipe) -> Ma
             "lambdas": selected.lambdas,
             "losses": selected.losses,
         }
+    if layered is not None:
+        found["layer_weights"] = {
+            "loss": layered.loss_name,
+            "samples": layered.samples,
+            "mean": layered.mean,
+            "history": layered.history,
+        }
     if recipe.repair is not None:
         found["repair"] = recipe.repair
     return found
-
-
-@dataclass(eq=False)
-class _Combined:
-    """Reads the merged model, and keeps count of what the stored type cannot hold."""
-
-    readers: Sequence[Read]
-    weights: Weights
-    work: _Work
-    overflows: dict[str, int] = field(default_factory=dict)
-
-    def __call__(self, name: str) -> Array:
-        """Return one merged tensor."""
-        arrays = [read(name) for read in self.readers]
-        dtype = self.work.header[name].dtype
-        weights = self.weights[name]
-        method = self.work.recipe.method
-        merged = combine(arrays, weights, method=method, dtype=dtype, reuse=True)
-        del arrays
-        if DTYPES[dtype].floating and not all_finite(merged):  # hardly ever, so they are read again
-            again = [read(name) for read in self.readers]
-            if count := overflowed(again, merged):
-                self.overflows[name] = count
-        return merged
-
-    def cost(self, name: str) -> int:
-        """Return the bytes in memory while a tensor is merged: those of all models, renumbered."""
-        models = sum(model.header[name].nbytes for model in self.work.models)
-        copies = 2 if self.work.recipe.align else 1
-        same = self.work.header[name].dtype == self.work.first.header[name].dtype
-        return copies * models + (0 if same else self.work.header[name].nbytes)
-
-    def notes(self) -> tuple[str, ...]:
-        """Say which tensors hold values that became infinite."""
-        return tuple(
-            f"{name}: {count:,} finite values are too large for {self.work.header[name].dtype} and "
-            "became infinite; choose a larger --dtype"
-            for name, count in sorted(self.overflows.items())
-        )
 
 
 def _caveats(model: Model) -> tuple[str, ...]:
