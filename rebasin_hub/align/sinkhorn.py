@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from rebasin_hub.align.backend import Array
 from rebasin_hub.align.family import Family, families
 from rebasin_hub.align.method import Found, Options
 from rebasin_hub.align.midpoint import HALF, Best, Line, finite, given, require
+from rebasin_hub.align.scores import SoftScores
 from rebasin_hub.align.state import State
 from rebasin_hub.align.weight import descend
-from rebasin_hub.assign import solve_assignment
 from rebasin_hub.errors import InputError, MissingExtraError
-from rebasin_hub.permute import Element, Index, SymmetryGroup
+from rebasin_hub.permute import Element, SymmetryGroup
 
 if TYPE_CHECKING:
     import torch
@@ -107,13 +106,15 @@ def sinkhorn(state: State, options: Options) -> Found:
 def _on_weights(
     state: State, options: Options, settings: SinkhornSettings, begin: Element
 ) -> Found:
+    from rebasin_hub.align.soft import similarity
+
     state.jump(begin)
     scale = math.fsum(term.scale for term in state.problem.terms) or 1.0
     best = Best(options.watch, begin, -state.objective)
     members = families(state.problem)
     names = [family.root for family in members if len(family.group.factors) == 1]
-    soft = _Soft(state.problem.group, names, settings, _share(options, settings), _device(state))
-    loss = _similarity(state, scale)
+    soft = _scores(state.problem.group, names, options, settings, _device(state))
+    loss = similarity(state, scale)
 
     def compare(element: Element, _: int) -> float:
         state.jump(element)
@@ -150,7 +151,7 @@ def _on_the_line(
     best = Best(options.watch, begin, finite(line.loss(begin), NAME, 0, remedy))
     names = [n for n in group.roots if n in line.move.factors and not group.children[n]]
     device = next(iter(line.a.values())).device
-    soft = _Soft(group, names, settings, _share(options, settings), device)
+    soft = _scores(group, names, options, settings, device)
     move = SoftMover(models.binding, line.move(begin), names)
     batches = evidence.minibatches(settings.batch, options.seed)
     rng = np.random.default_rng(options.seed)
@@ -221,7 +222,7 @@ class _Last:
 
 
 def _search(
-    soft: _Soft,
+    soft: SoftScores,
     begin: Element,
     settings: SinkhornSettings,
     options: Options,
@@ -255,90 +256,22 @@ def _search(
     return _Last(element, tuple(values))
 
 
-class _Soft:
-    """Scores of soft permutations; those of one size are scaled together."""
-
-    def __init__(
-        self,
-        group: SymmetryGroup,
-        names: Sequence[str],
-        settings: SinkhornSettings,
-        share: float,
-        device: torch.device | str,
-    ) -> None:
-        import torch
-
-        self._settings = settings
-        self._group = group
-        self._names: dict[int, list[str]] = {}
-        for name in names:
-            if group.factors[name].size > 1:
-                self._names.setdefault(group.factors[name].size, []).append(name)
-        self.scores = []
-        for size, own in self._names.items():
-            eye = torch.eye(size, device=device)
-            scores = (settings.temperature * _lead(share, size) * eye).repeat(len(own), 1, 1)
-            self.scores.append(scores.requires_grad_())
-
-    def matrices(self) -> dict[str, Tensor]:
-        """Return the doubly stochastic matrix of each permutation."""
-        from rebasin_hub.align.soft import sinkhorn as scaled
-
-        matrices: dict[str, Tensor] = {}
-        for own, scores in zip(self._names.values(), self.scores, strict=True):
-            stack = scaled(scores / self._settings.temperature, self._settings.iterations)
-            matrices |= dict(zip(own, stack, strict=True))
-        return matrices
-
-    def element(self, begin: Element) -> dict[str, Index]:
-        """Return the nearest hard permutations, made relative to the start."""
-        import torch
-
-        step = self._group.identity()
-        with torch.no_grad():
-            for name, matrix in self.matrices().items():
-                step[name] = solve_assignment(matrix.cpu().numpy()).columns
-        return self._group.compose(step, begin)
-
-
-def _share(options: Options, settings: SinkhornSettings) -> float:
-    """Return the share of each unit at its place: nothing is known of it without a start."""
-    return settings.share if options.start is not None else 0.0
-
-
-def _lead(share: float, size: int) -> float:
-    """Return by how much one score must exceed size − 1 others to have a share of the sum."""
-    least = 1 / size
-    return math.log(share * (size - 1) / (1 - share)) if share > least else 0.0
-
-
-def _similarity(state: State, scale: float) -> Callable[[Matrices], Tensor]:
-    """Return the objective under matrices, as a share of its bound, where the state stands."""
-    import torch
-
-    from rebasin_hub.align.soft import softened
-
-    blocks = [term.block for term in state.problem.terms]
-    pairs = [
-        tuple(torch.as_tensor(_writable(x)) for x in (term.a, b))
-        for term, b in zip(state.problem.terms, state.b, strict=True)
-    ]
-
-    def similarity(matrices: Matrices) -> Tensor:
-        inner = [
-            (a * softened(block, b, matrices)).sum()
-            for block, (a, b) in zip(blocks, pairs, strict=True)
-        ]
-        return torch.stack([x.to(inner[0].dtype) for x in inner]).sum() / scale
-
-    return similarity
-
-
-def _writable(array: Array) -> Array:
-    """Return an array that torch takes without a warning."""
-    if isinstance(array, np.ndarray) and not array.flags.writeable:
-        return array.copy()
-    return array
+def _scores(
+    group: SymmetryGroup,
+    names: Sequence[str],
+    options: Options,
+    settings: SinkhornSettings,
+    device: torch.device | str,
+) -> SoftScores:
+    return SoftScores(
+        group,
+        names,
+        # Without a start nothing is known of the place of any unit.
+        share=settings.share if options.start is not None else 0.0,
+        temperature=settings.temperature,
+        iterations=settings.iterations,
+        device=device,
+    )
 
 
 def _device(state: State) -> str:

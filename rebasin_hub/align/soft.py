@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rebasin_hub.align.backend import Array
 from rebasin_hub.align.moved import cut
+from rebasin_hub.align.state import State
 from rebasin_hub.bind import Binding
 from rebasin_hub.bind.axes import Block, BoundTensor
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["SoftMover", "sinkhorn", "softened"]
+__all__ = ["SoftMover", "similarity", "sinkhorn", "softened"]
 
 RIDGE = 1e-10
 """Added to a system that is singular where a matrix falls apart into parts that share nothing."""
@@ -93,6 +95,36 @@ def softened(block: Block, array: Tensor, matrices: Mapping[str, Tensor]) -> Ten
         if matrix is not None:
             moved = torch.tensordot(matrix.to(array.dtype), array, dims=([1], [number]))
             array = moved.movedim(0, number)
+    return array
+
+
+def similarity(state: State, scale: float) -> Callable[[Mapping[str, Tensor]], Tensor]:
+    """Return the objective of weight matching under matrices, divided by `scale`.
+
+    Matrices are relative to the element at which the state stands.
+    """
+    import torch
+
+    blocks = [term.block for term in state.problem.terms]
+    pairs = [
+        tuple(torch.as_tensor(_writable(x)) for x in (term.a, b))
+        for term, b in zip(state.problem.terms, state.b, strict=True)
+    ]
+
+    def value(matrices: Mapping[str, Tensor]) -> Tensor:
+        inner = [
+            (a * softened(block, b, matrices)).sum()
+            for block, (a, b) in zip(blocks, pairs, strict=True)
+        ]
+        return torch.stack([x.to(inner[0].dtype) for x in inner]).sum() / scale
+
+    return value
+
+
+def _writable(array: Array) -> Array:
+    """Return an array that torch takes without a warning."""
+    if isinstance(array, np.ndarray) and not array.flags.writeable:
+        return array.copy()
     return array
 
 
