@@ -9,7 +9,7 @@ Seconds, CPU seconds and peak memory (the kernel's VmHWM) are those of the proce
 starts. Ratios within one run matter more than seconds.
 
     python benchmarks/bench_stream.py [--layers 2 8] [--repeats 3] [--folder DIR]
-    python benchmarks/bench_stream.py --layers 32 --repeats 1 --only canonicalize digest merge
+    python benchmarks/bench_stream.py --layers 32 --repeats 1 --only canonicalize digest
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ REPEATS = 3
 LAYERS = (2, 8)
 HIDDEN, WIDE, VOCAB, HEADS = 4096, 11008, 32000, 32
 SHARD_BYTES = 4 << 30
+TWO = {"load-lerp-save loop", "merge", "mergekit"}
+"""What takes two checkpoints."""
 WATCHED = """
 import json, resource, subprocess, sys, time
 start = time.perf_counter()
@@ -182,7 +184,8 @@ def measured(
     """Return what the commands take on checkpoints of so many layers."""
     with tempfile.TemporaryDirectory(dir=place) as name:
         folder = Path(name)
-        a, b = (make(folder / key, layers, seed) for seed, key in enumerate("ab"))
+        a = make(folder / "a", layers, 0)
+        b = make(folder / "b", layers, 1) if not only or TWO & {*only} else a
         with open_checkpoint(a) as opened:
             sizes = [info.nbytes for info in opened.header.values()]
         found: dict[str, list[dict[str, float]]] = {}
