@@ -12,24 +12,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import os
-import resource
 import sys
 import time
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from census_models import classes, small_configs
 from census_page import write_page
+from census_trace import without_grids
+from census_workers import Row, first_line, run
 
 from rebasin_hub import __version__
 from rebasin_hub.bind import bind
@@ -38,7 +35,7 @@ from rebasin_hub.errors import BindingError, DetectionError, RebasinError
 from rebasin_hub.infer import Inferred, infer_spec, run_rules
 from rebasin_hub.infer.compare import compare
 from rebasin_hub.infer.dummies import dummy_inputs
-from rebasin_hub.infer.sources import TorchSource, from_model
+from rebasin_hub.infer.sources import TorchRunner, TorchSource, from_model
 from rebasin_hub.specfile import find_spec, parse_spec, shipped_specs
 from rebasin_hub.tensors import Header
 
@@ -47,23 +44,15 @@ VERSIONS = {
     "rebasin-hub": __version__,
     **{package: metadata.version(package) for package in ("torch", "transformers")},
 }
-SECONDS = 60
-"""Of processor time, for one class."""
-PATIENCE = 60
-"""Times as long it may take by the clock, which on a busy machine says little."""
-MEMORY = 8 << 30
 MOST_PARAMETERS = 50_000_000
 SEED = 0
-
-Row = dict[str, Any]
 
 
 def examine(model_type: str, name: str) -> Row:
     """Infer the spec of one class from a small model of it, and certify it."""
     row: Row = {"class": name, "model_type": model_type}
     try:
-        model_type = getattr(transformers, name).config_class.model_type
-        row["model_type"] = model_type
+        row["model_type"] = own_type(name)
         module, inputs, config = small_model(name)
     except UnbuiltError as problem:
         return row | {"outcome": "failed", "stage": problem.stage, "reason": str(problem)}
@@ -73,7 +62,8 @@ def examine(model_type: str, name: str) -> Row:
     }
     started = time.process_time()
     try:
-        source = exported_source(module, inputs, config)
+        known = without_grids(module, inputs)
+        source = exported_source(module, known, config, several=1 < len(known) == len(inputs))
         if source is None:
             generator = torch.Generator().manual_seed(SEED)
             inputs = dummy_inputs(module, config, generator, main=True)
@@ -90,6 +80,9 @@ def examine(model_type: str, name: str) -> Row:
     done = time.process_time()
     certificate = found.certificate
     assert certificate is not None
+    if certificate.removed and not repeats(source.runner):
+        reason = "its outputs change from run to run, with the same weights and inputs"
+        return row | {"outcome": "failed", "stage": "run", "reason": reason}
     groups = found.written.folded.members
     deviation = max([certificate.together, *(t.deviation for t in certificate.trials)], default=0.0)
     return row | {
@@ -116,14 +109,23 @@ def exported_source(
     module: Any,  # noqa: ANN401 - any model
     inputs: dict[str, torch.Tensor],
     config: dict[str, Any],
+    *,
+    several: bool,
 ) -> TorchSource | None:
     """Export a model; None if that fails with several inputs, of which one may be enough."""
     try:
         return from_model(module, inputs, config, torch.Generator().manual_seed(SEED))
     except RebasinError:
-        if len(inputs) == 1:
+        if not several:
             raise
         return None
+
+
+def repeats(runner: TorchRunner) -> bool:
+    """Say whether a model gives the same outputs twice; one that draws random numbers does not."""
+    state = runner.state()
+    first, again = runner.run(state), runner.run(state)
+    return all(np.array_equal(first[key], again[key]) for key in first)
 
 
 def outcome(groups: int, deviation: float, tolerance: float) -> str:
@@ -159,15 +161,27 @@ class UnbuiltError(Exception):
         self.stage = stage
 
 
+def own_type(name: str) -> str:
+    """Return the model type that a class states itself; several may share the class."""
+    try:
+        return str(getattr(transformers, name).config_class.model_type)
+    except (AttributeError, ImportError) as error:
+        raise UnbuiltError("configuration", first_line(error)) from error
+
+
 def small_model(name: str) -> tuple[Any, dict[str, torch.Tensor], dict[str, Any]]:
     """Return the first small model of a class that runs, its inputs and its settings."""
     problem: UnbuiltError | None = None
-    for config in small_configs(name):
-        try:
-            return runnable(name, config)
-        except UnbuiltError as error:
-            # What is wrong with the smallest configuration says most.
-            problem = problem or error
+    try:
+        for config in small_configs(name):
+            try:
+                return runnable(name, config)
+            except UnbuiltError as error:
+                # What is wrong with the smallest that can be built at all says most.
+                if problem is None or (problem.stage, error.stage) == ("configuration", "inputs"):
+                    problem = error
+    except Exception as error:
+        raise UnbuiltError("configuration", first_line(error)) from error
     raise problem or UnbuiltError("configuration", "no small configuration is accepted")
 
 
@@ -196,84 +210,12 @@ def runnable(
 def prepare(config: transformers.PreTrainedConfig, name: str) -> None:
     config._attn_implementation = "eager"
     config._experts_implementation = "batched_mm"
-    config.use_cache = False
     config.architectures = [name]
-
-
-def first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"[:300]
-
-
-def child(pipe: Connection, model_type: str, name: str) -> None:
-    """Examine one class under limits, and send the row."""
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 2))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    quiet = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(quiet, 1)
-    os.dup2(quiet, 2)
-    try:
-        row = examine(model_type, name)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
-        row = {
-            "class": name,
-            "model_type": model_type,
-            "outcome": "failed",
-            "stage": "crash",
-            "reason": first_line(error),
-        }
-    pipe.send(row)
-    pipe.close()
-
-
-@dataclass(eq=False)
-class Worker:
-    """A process that examines one class."""
-
-    process: Any
-    pipe: Connection
-    model_type: str
-    name: str
-    deadline: float
-
-    def row(self) -> Row:
-        """Return what it sent, or why it sent nothing."""
-        base = {"class": self.name, "model_type": self.model_type, "outcome": "failed"}
-        try:
-            return dict(self.pipe.recv()) if self.pipe.poll() else self.ended(base)
-        except EOFError:
-            return self.ended(base)
-
-    def ended(self, base: Row) -> Row:
-        """Return why a process sent nothing; one that takes too long is ended."""
-        if self.process.is_alive() and time.monotonic() > self.deadline:
-            self.process.kill()
-        self.process.join()
-        code = self.process.exitcode
-        if code in {-9, -24}:
-            return base | {"stage": "time", "reason": f"takes more than {SECONDS} s"}
-        return base | {"stage": "crash", "reason": f"the process ended with {code}"}
-
-
-def run(wanted: list[tuple[str, str]], workers: int) -> Iterator[Row]:
-    """Yield a row for each class as it comes; this process must have loaded the libraries."""
-    context = multiprocessing.get_context("fork")
-    queue = list(reversed(wanted))
-    busy: list[Worker] = []
-    while queue or busy:
-        while queue and len(busy) < workers:
-            model_type, name = queue.pop()
-            here, there = context.Pipe(duplex=False)
-            process = context.Process(target=child, args=(there, model_type, name))
-            process.start()
-            there.close()
-            deadline = time.monotonic() + PATIENCE * SECONDS
-            busy.append(Worker(process, here, model_type, name, deadline))
-        ready = wait([w.pipe for w in busy], timeout=1)
-        for worker in list(busy):
-            if worker.pipe in ready or time.monotonic() > worker.deadline:
-                yield worker.row()
-                worker.process.join()
-                busy.remove(worker)
+    parts = [config]
+    while parts:
+        part = parts.pop()
+        part.use_cache = False
+        parts += [p for p in vars(part).values() if isinstance(p, transformers.PreTrainedConfig)]
 
 
 def stored(path: Path) -> dict[str, Row]:
@@ -303,8 +245,10 @@ def main() -> None:
         good = {n for n, row in done.items() if not given.again or row["outcome"] == "certified"}
         wanted = [row for row in everything if row[1] not in good]
     if not given.page:
+        # What the first model loads, such as the compiler's tables, all processes begin with.
+        examine("bert", "BertModel")
         with given.results.open("a", encoding="utf-8") as file:
-            for number, row in enumerate(run(wanted, given.workers)):
+            for number, row in enumerate(run(examine, wanted, given.workers)):
                 row |= {"date": f"{datetime.now(UTC):%Y-%m-%d}", "versions": VERSIONS}
                 file.write(json.dumps(row) + "\n")
                 file.flush()

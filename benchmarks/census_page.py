@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,15 +23,31 @@ STAGES = {
     "crash": "something unforeseen",
 }
 
+CAUSES = (
+    (r"requires the (\w+) library", "needs a package that is not installed"),
+    (r"data-dependent|computed from values", "shapes depend on values, which no trace can follow"),
+    (r"is not small", "no rule makes a small model of it"),
+    (r"nothing is known about the inputs", "no rule for any of its inputs"),
+    (
+        r"missing \d+ required|must be|cannot be `?None|have to specify|NoneType",
+        "lacks an argument",
+    ),
+    (r"has no attribute|KeyError", "its default configuration is not whole"),
+    (r"shape|size|dimension|channels|out of range|expected", "sizes that do not fit each other"),
+    (r"takes more than", "takes too long"),
+)
+"""What the reasons of failures have in common, by what they say; the first that fits counts."""
+
 INTRODUCTION = (
     "# A census of transformers\n"
     "\n"
-    "A small model of every architecture was made on a CPU, with every size set by its name "
-    "in the configuration, and run on random inputs; `torch.export` traced it, the rules said"
-    " which axes can be renumbered, and the certificate tried it with random weights in "
-    "float64. Nothing here is written by hand for one model. A class counts as certified if "
-    "it has at least one permutation, and random elements of all of them together changed the"
-    " outputs by rounding alone.\n"
+    "A small model of every architecture was made on a CPU and run on random inputs; "
+    "`torch.export` traced it, the rules said which axes can be renumbered, and the certificate "
+    "tried it with random weights in float64. Sizes are set by the names of settings, and inputs "
+    "made by the names of arguments: nothing is written by hand for one model, and a class fails "
+    "where these rules do not fit it. A class counts as certified if it has at least one "
+    "permutation, and random elements of all of them together changed the outputs by rounding "
+    "alone.\n"
     "\n"
     "What the columns say:\n"
     "\n"
@@ -83,6 +100,23 @@ def summary(rows: list[Row], versions: Mapping[str, str], total: int) -> Iterato
     told = ", ".join(f"{relation} for {number}" for relation, number in compared.most_common())
     yield f"Beside a shipped spec that fits the same model, the inferred one is {told or 'unseen'}."
     yield ""
+    yield from causes(rows)
+
+
+def causes(rows: list[Row]) -> Iterator[str]:
+    """Yield the table of what stood in the way most often."""
+    failed = [str(row["reason"]) for row in rows if row["outcome"] == "failed"]
+    counts = Counter(map(cause, failed))
+    yield "| what stood in the way | classes |"
+    yield "| --- | ---: |"
+    for told, number in counts.most_common():
+        yield f"| {told} | {number} |"
+    yield ""
+
+
+def cause(reason: str) -> str:
+    """Return what kind of reason it is."""
+    return next((told for said, told in CAUSES if re.search(said, reason)), "something else")
 
 
 def certified(rows: list[Row]) -> Iterator[str]:
