@@ -16,6 +16,7 @@ ON_DEMAND = (
     "rebasin_hub.experiments.threshold",
     "rebasin_hub.formats.onnx.places",
     "rebasin_hub.infer.dummies",
+    "rebasin_hub.infer.dummy_makers",
     "rebasin_hub.infer.exported",
     "rebasin_hub.infer.onnx_",
     "rebasin_hub.infer.program_file",

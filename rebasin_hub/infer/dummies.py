@@ -5,28 +5,23 @@ from __future__ import annotations
 import inspect
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 from torch.nn import Module
 
 from rebasin_hub.errors import InputError
+from rebasin_hub.infer.dummy_makers import BATCH, MAKERS, NEEDED, Maker, Settings
 
 __all__ = ["dummy_inputs"]
 
-TOKENS = 9
-FRAMES = 3000
-BATCH = 2
-SAMPLES = 4000
-MOST = 24
+MOST = 48
 """Sets of inputs that are tried."""
 
 NO_MEMORY = re.compile(r"\bmeta\b", re.IGNORECASE)
 """What PyTorch says of tensors without memory whose elements are asked for."""
-
-Maker: TypeAlias = "Callable[[_Settings, Generator], Tensor]"
 
 
 def dummy_inputs(
@@ -47,8 +42,8 @@ def dummy_inputs(
         InputError: nothing is known about the model's inputs, or it runs on none of those tried.
 
     """
-    known = [name for name in inspect.signature(module.forward).parameters if name in MAKERS]
-    settings = _Settings(config)
+    known = _known(module)
+    settings = Settings(config)
     problem: Exception | None = None
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     module.eval()
@@ -77,7 +72,7 @@ def dummy_inputs(
 
 
 def _with_places(
-    module: Module, settings: _Settings, inputs: dict[str, Tensor], device: torch.device
+    module: Module, settings: Settings, inputs: dict[str, Tensor], device: torch.device
 ) -> dict[str, Tensor]:
     """Return inputs whose text has a place for every feature of the picture beside it.
 
@@ -102,130 +97,39 @@ def _rows(features: object) -> int:
     return _rows(getattr(features, "pooler_output", ()))
 
 
+def _known(module: Module) -> list[str]:
+    """Return the arguments that can be made: all usual ones, and others that must be given."""
+    return [
+        name
+        for name, parameter in _arguments(module).items()
+        if name in MAKERS or (name in NEEDED and parameter.default is parameter.empty)
+    ]
+
+
+def _needed(module: Module) -> list[str]:
+    """Return the arguments that must be given, and that can be made."""
+    arguments = _arguments(module)
+    return [n for n in _known(module) if arguments[n].default is inspect.Parameter.empty]
+
+
+def _arguments(module: Module) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(module.forward).parameters
+
+
 def _sets(module: Module, known: Sequence[str], *, main: bool) -> Iterator[dict[str, Maker]]:
     """Yield sets of inputs: all kinds, the main one with what it needs, one kind by itself."""
     first = str(getattr(module, "main_input_name", ""))
+    needed = set(_needed(module))
     choices = [
         [] if main else list(known),
-        [name for name in known if name == first or name.startswith("decoder_")],
-        *([name] for name in known),
+        [n for n in known if n == first or n.startswith("decoder_") or n in needed],
+        *([n for n in known if n == one or n in needed] for one in known),
+        [] if main else [n for n in _arguments(module) if n in MAKERS or n in NEEDED],
     ]
     seen: list[list[str]] = []
     for names in choices:
         if not names or names in seen:
             continue
         seen.append(names)
-        for makers in itertools.product(*(MAKERS[name] for name in names)):
+        for makers in itertools.product(*({**MAKERS, **NEEDED}[name] for name in names)):
             yield dict(zip(names, makers, strict=True))
-
-
-class _Settings:
-    """A configuration, searched with those inside it."""
-
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        self.levels = list(_levels(config))
-
-    def number(self, default: int, *keys: str) -> int:
-        """Return the first whole number under one of some keys, outermost first."""
-        for key in keys:
-            for level in self.levels:
-                value = level.get(key)
-                if isinstance(value, list | tuple) and value:
-                    value = value[-1]
-                if isinstance(value, int) and not isinstance(value, bool):
-                    return value
-        return default
-
-
-def _levels(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield a configuration and those inside it, the outermost first."""
-    queue = [config]
-    while queue:
-        level = queue.pop(0)
-        yield level
-        queue += [value for value in level.values() if isinstance(value, Mapping)]
-
-
-def _tokens(settings: _Settings, generator: Generator) -> Tensor:
-    places = settings.number(TOKENS, "max_position_embeddings", "n_positions")
-    vocabulary = settings.number(3, "vocab_size")
-    # The first ones and the last ones are often special, such as padding or the place of a picture.
-    low, high = min(3, vocabulary - 1), max(vocabulary - vocabulary // 3, 1)
-    shape = (BATCH, max(1, min(TOKENS, places)))
-    return torch.randint(low, max(high, low + 1), shape, generator=generator)
-
-
-def _boxes(settings: _Settings, generator: Generator) -> Tensor:
-    length = _tokens(settings, generator).shape[1]
-    corners = torch.randint(0, 4, (BATCH, length, 2), generator=generator)
-    return torch.cat([corners, corners + 3], -1)
-
-
-def _picture(settings: _Settings, generator: Generator) -> Tensor:
-    return torch.randn(BATCH, *_frame(settings), generator=generator)
-
-
-def _frame(settings: _Settings) -> tuple[int, int, int]:
-    size = settings.number(224, "image_size", "img_size", "input_size", "crop_size")
-    return settings.number(3, "num_channels", "num_input_channels"), size, size
-
-
-def _film(settings: _Settings, generator: Generator) -> Tensor:
-    frames = settings.number(8, "num_frames", "frames_per_clip")
-    return torch.randn(BATCH, frames, *_frame(settings), generator=generator)
-
-
-def _spectrum(settings: _Settings, generator: Generator) -> Tensor:
-    return torch.randn(BATCH, _bins(settings), _frames(settings), generator=generator)
-
-
-def _spectrum_by_time(settings: _Settings, generator: Generator) -> Tensor:
-    return _spectrum(settings, generator).mT.contiguous()
-
-
-def _bins(settings: _Settings) -> int:
-    return settings.number(
-        80, "num_mel_bins", "feature_projection_input_dim", "n_mels", "input_feat_per_channel"
-    )
-
-
-def _frames(settings: _Settings) -> int:
-    half = settings.number(0, "max_source_positions")
-    return 2 * half if half else settings.number(FRAMES, "max_length")
-
-
-def _sound(settings: _Settings, generator: Generator) -> Tensor:
-    del settings
-    return torch.randn(BATCH, SAMPLES, generator=generator)
-
-
-def _sound_of_a_channel(settings: _Settings, generator: Generator) -> Tensor:
-    return _sound(settings, generator)[:, None]
-
-
-def _series(settings: _Settings, generator: Generator) -> Tensor:
-    length = settings.number(32, "context_length")
-    lags = settings.number(0, "lags_sequence")
-    return torch.randn(BATCH, length + lags, generator=generator)
-
-
-def _series_of_channels(settings: _Settings, generator: Generator) -> Tensor:
-    length, channels = (
-        settings.number(32, "context_length"),
-        settings.number(1, "num_input_channels"),
-    )
-    return torch.randn(BATCH, length, channels, generator=generator)
-
-
-TEXT: tuple[Maker, ...] = (_tokens,)
-MAKERS: Mapping[str, tuple[Maker, ...]] = {
-    "input_ids": TEXT,
-    "decoder_input_ids": TEXT,
-    "bbox": (_boxes,),
-    "pixel_values": (_picture, _film),
-    "pixel_values_videos": (_film,),
-    "input_features": (_spectrum, _spectrum_by_time),
-    "input_values": (_sound, _sound_of_a_channel, _spectrum_by_time, _spectrum),
-    "past_values": (_series_of_channels, _series),
-}
-"""What can be made for an argument of a forward method, the likeliest first."""

@@ -117,8 +117,8 @@ class _Folder:
             for number, lines in of_number.items()
         }
         common, count = Counter(text for text, _ in described.values()).most_common(1)[0]
-        if count > 1:
-            alike = {n: order for n, (text, order) in described.items() if text == common}
+        alike = {n: order for n, (text, order) in described.items() if text == common}
+        if count > 1 and not self.crosses(slot, of_number[min(alike)]):
             self.replace(slot, of_number, alike)
 
     def numbered(self, line: Line, slot: tuple[str, ...]) -> bool:
@@ -143,6 +143,24 @@ class _Folder:
                 if found.setdefault(group, number) != number:
                     shared.add(group)
         return {group: number for group, number in found.items() if group not in shared}
+
+    def crosses(self, slot: tuple[str, ...], lines: list[Line]) -> bool:
+        """Tell whether a name could fit a template over a number and another that says no less.
+
+        `head.{head}.0` and `head.5.{n}` both fit `head.5.0`; the numbers of one keep their lines.
+        """
+        if not any(map(NUMBER.fullmatch, slot)):
+            return False
+        others: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+        for line in self.lines:
+            if line.variables:
+                others.setdefault(_skeleton(line.parts), []).append(line.parts)
+        return any(
+            _cross(template, other)
+            for line in lines
+            for template in [(*slot, "{}", *line.parts[len(slot) + 1 :])]
+            for other in others.get(_skeleton(template), ())
+        )
 
     def replace(
         self,
@@ -184,6 +202,18 @@ class _Folder:
             name, number = f"{word}_{number}", number + 1
         self.variables.add(name)
         return name
+
+
+def _skeleton(parts: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a name without its numbers and variables."""
+    return tuple("" if p.startswith("{") or NUMBER.fullmatch(p) else p for p in parts)
+
+
+def _cross(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """Tell whether a name fits both of two templates, each of which says a number of its own."""
+    differing = [(a, b) for a, b in zip(one, other, strict=True) if a != b]
+    variable = [(a.startswith("{"), b.startswith("{")) for a, b in differing]
+    return (False, False) not in variable and {(True, False), (False, True)} <= set(variable)
 
 
 @dataclass(eq=False)

@@ -58,7 +58,7 @@ def test_the_first_complaint_is_told(generator):
     with pytest.raises(
         InputError, match=r"Seer does not run .* \(pixel_values, input_ids\): Value"
     ):
-        dummy_inputs(Seer(3), CONFIG, generator)
+        dummy_inputs(Seer(7), CONFIG, generator)
 
 
 def test_unknown_inputs_are_told(generator):

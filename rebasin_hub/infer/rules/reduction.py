@@ -170,6 +170,7 @@ def group_norm(step: Step) -> None:
 
 @rule(
     *("aten._native_batch_norm_legit_no_training", "aten.batch_norm", "aten.native_batch_norm"),
+    *("aten._native_batch_norm_legit", "aten._native_batch_norm_legit_functional"),
     *("aten.instance_norm", "onnx.BatchNormalization", "onnx.InstanceNormalization"),
 )
 def channel_norm(step: Step) -> None:
