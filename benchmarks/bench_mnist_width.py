@@ -1,8 +1,9 @@
 """Alignment leaves at most 0.05 of the test-loss barrier of MNIST MLPs from width 256 on.
 
 Networks with three hidden layers of 16, 64, 256 and 512 units are trained on 5,000 images from
-three seeds; all three pairs of each width are measured on the 10,000 test images. `reference` are
-figures of one trio of seeds, trained elsewhere by another recipe.
+three seeds; all three pairs of each width, aligned by their weights and by their activations, are
+measured on the 10,000 test images. `reference` are figures of one trio of seeds, trained elsewhere
+by another recipe; `beyond` is by how much ours are larger, in nats: below zero they are better.
 
     python benchmarks/bench_mnist_width.py [--device cuda]
 """
@@ -12,18 +13,29 @@ from __future__ import annotations
 import argparse
 import itertools
 import statistics
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from _measure import column, figures, measured
 from _record import record
 from data import cache, data
 
+from rebasin_hub.record import Record
 from rebasin_hub.training import Classifier, Recipe, Trained
 
 WIDTHS = (16, 64, 256, 512)
 SEEDS = (3, 4, 5)  # the recipe was chosen by the barriers between seeds 0, 1 and 2
 RECIPE = Recipe(epochs=20, batch=32)
-REFERENCE = {16: (3.12, 0.91), 64: (1.87, 0.058), 256: (1.14, 0.0), 512: (0.66, 0.0)}
+METHODS = ("weight", "activation")
+COLUMNS = ("naive", *METHODS)
+REFERENCE = {
+    16: (3.12, 0.91, 0.68),
+    64: (1.87, 0.058, 0.129),
+    256: (1.14, 0.0, 0.0),
+    512: (0.66, 0.0, 0.0),
+}
+"""Barriers in the order of `COLUMNS`, by width."""
 
 
 def classifier(width: int, seed: int) -> Classifier:
@@ -39,35 +51,50 @@ def classifier(width: int, seed: int) -> Classifier:
     )
 
 
-def pairs(width: int, trained: dict[int, Trained], device: str) -> list[dict[str, object]]:
+def pairs(width: int, trained: dict[int, Trained], device: str) -> list[dict[str, Any]]:
     """Measure every pair of one width."""
-    found: list[dict[str, object]] = []
+    found: list[dict[str, Any]] = []
     for i, j in itertools.combinations(SEEDS, 2):
-        line = measured(
-            trained[i].path,
-            trained[j].path,
-            "mnist",
-            data("mnist-5000"),
-            device=device,
-            treatments=("as is", "calibrated"),
-            settings={"split": "test"},
-        )
-        naive, aligned = (
-            column(line, numbering, "as is").entezari.loss.value
-            for numbering in ("naive", "aligned")
-        )
-        print(f"width {width}, seeds {i} and {j}: naive {naive:.4f}, aligned {aligned:.4f}")
+        lines = {
+            method: measured(
+                trained[i].path,
+                trained[j].path,
+                "mnist",
+                data("mnist-5000"),
+                method=method,
+                device=device,
+                treatments=("as is", "calibrated"),
+                settings={"split": "test"},
+            )
+            for method in METHODS
+        }
+        barriers = {
+            "naive": _barrier(lines["weight"], "naive"),
+            **{method: _barrier(line, "aligned") for method, line in lines.items()},
+        }
+        print(f"width {width}, seeds {i} and {j}: {barriers}")
         found.append(
             {
                 "width": width,
                 "seeds": [i, j],
-                "naive": naive,
-                "aligned": aligned,
-                "seconds": round(line.seconds, 2),
-                "columns": figures(line),
+                **barriers,
+                "seconds": {method: round(line.seconds, 2) for method, line in lines.items()},
+                "columns": {method: figures(line) for method, line in lines.items()},
             }
         )
     return found
+
+
+def _barrier(line: Record, numbering: str) -> float:
+    return column(line, numbering, "as is").entezari.loss.value
+
+
+def summary_of(width: int, of_width: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return the mean barriers of a width beside the reference."""
+    reference = dict(zip(COLUMNS, REFERENCE[width], strict=True))
+    mean = {key: statistics.fmean(pair[key] for pair in of_width) for key in COLUMNS}
+    beyond = {key: round(mean[key] - reference[key], 4) for key in COLUMNS}
+    return {"reference": reference, "mean": mean, "beyond": beyond}
 
 
 def main() -> None:
@@ -75,7 +102,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     device = parser.parse_args().device
     torch.set_num_threads(1)  # these networks are too small for more
-    repeats: list[dict[str, object]] = []
+    repeats: list[dict[str, Any]] = []
     summary, training = {}, []
     for width in WIDTHS:
         store = cache() / "checkpoints"
@@ -86,13 +113,7 @@ def main() -> None:
         ]
         of_width = pairs(width, trained, device)
         repeats += of_width
-        summary[f"width {width}"] = {
-            "reference": dict(zip(("naive", "aligned"), REFERENCE[width], strict=True)),
-            "mean": {
-                key: statistics.fmean(float(str(pair[key])) for pair in of_width)
-                for key in ("naive", "aligned")
-            },
-        }
+        summary[f"width {width}"] = summary_of(width, of_width)
         print(f"width {width}: {summary[f'width {width}']}")
     settings = {"seeds": list(SEEDS), "recipe": vars(RECIPE), "device": device}
     record(
