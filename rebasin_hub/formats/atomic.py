@@ -125,8 +125,8 @@ class NewFile:
 
     def _settle(self, spans: list[_Span]) -> None:
         with explained(self._shown):
-            if self._uncached is None:
-                getattr(os, "fdatasync", os.fsync)(self._raw.fileno())
+            # The ends of large data are in the cache even when the rest went past it.
+            getattr(os, "fdatasync", os.fsync)(self._raw.fileno())
             self._check(spans)
 
     def replace_first(self, data: bytes) -> None:
@@ -260,16 +260,15 @@ def new_file(out: Path, *, force: bool = False) -> Iterator[NewFile]:
     """
     refuse_existing(out, force=force)
     temporary = temporary_beside(out)
-    file = NewFile(temporary, out)
-    try:
-        yield file
-        file.finish()
-        with explained(out):
-            refuse_existing(out, force=force)
-            temporary.replace(out)
-            sync_directory(out.parent)
+    try:  # before the file is there: Ctrl-C may come as soon as it is
+        with NewFile(temporary, out) as file:
+            yield file
+            file.finish()
+            with explained(out):
+                refuse_existing(out, force=force)
+                temporary.replace(out)
+                sync_directory(out.parent)
     except BaseException:
-        file.close()
         with suppress(OSError):
             temporary.unlink()
         raise
@@ -289,9 +288,9 @@ def new_directory(out: Path, *, force: bool = False) -> Iterator[Path]:
     """
     refuse_existing(out, force=force)
     temporary = temporary_beside(out)
-    with explained(out):
-        temporary.mkdir()
-    try:
+    try:  # before the directory is there: Ctrl-C may come as soon as it is
+        with explained(out):
+            temporary.mkdir()
         yield temporary
         with explained(out):
             for folder, _, _ in os.walk(temporary, topdown=False):

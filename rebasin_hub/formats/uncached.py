@@ -136,7 +136,10 @@ class UncachedFile:
 
     def _stage(self) -> Bytes:
         """Return aligned memory, which only costs what is written to it."""
-        return self._free.pop() if self._free else np.frombuffer(mmap.mmap(-1, STAGE), np.uint8)
+        try:
+            return self._free.pop()
+        except IndexError:  # asking first would race: two threads may read back at once
+            return np.frombuffer(mmap.mmap(-1, STAGE), np.uint8)
 
     def close(self) -> None:
         """Close the file, when all that was under way has ended; harmless when closed already."""

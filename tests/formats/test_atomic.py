@@ -71,6 +71,26 @@ def test_an_interruption_leaves_what_was_there(tmp_path: Path, error, old):
         assert out.read_text() == (folder / "a").read_text() == old
 
 
+def test_an_interruption_just_after_creation_leaves_nothing(tmp_path: Path, monkeypatch):
+    begin, mkdir = NewFile.__init__, Path.mkdir
+
+    def begin_and_stop(self: NewFile, *args: Path):
+        begin(self, *args)
+        self.close()
+        raise KeyboardInterrupt
+
+    def mkdir_and_stop(self: Path):
+        mkdir(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(NewFile, "__init__", begin_and_stop)
+    monkeypatch.setattr(Path, "mkdir", mkdir_and_stop)
+    for writing in (new_file(tmp_path / "x"), new_directory(tmp_path / "d")):
+        with pytest.raises(KeyboardInterrupt):
+            writing.__enter__()
+    assert left_in(tmp_path) == []
+
+
 def test_an_output_that_appears_meanwhile_is_not_overwritten(tmp_path: Path):
     out = tmp_path / "x"
     writing = new_file(out)
