@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import importlib
+import sys
 import types
 from collections.abc import Callable
+from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from numpy.typing import NDArray
@@ -13,9 +15,17 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["compiled", "helper", "loaded"]
+__all__ = ["compiled", "helper", "loaded", "worth"]
+
+WORTH = 1 << 22
+"""Elements of an array for which numba is imported, which takes half a second."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def worth(size: int) -> bool:
+    """Tell whether compiled code pays for an array of so many elements: any, once numba is here."""
+    return size >= WORTH or "numba" in sys.modules
 
 
 @functools.cache
@@ -44,12 +54,14 @@ def compiled(function: Function) -> Function:
     """
     importlib.import_module("numba")  # a module of such functions says at once that it is missing
     variants: dict[tuple[str, bool], Any] = {}
+    lock = Lock()
 
     @functools.wraps(function)
     def called(first: NDArray[Any], *others: Any) -> Any:  # noqa: ANN401
         kind = (first.dtype.name, first.flags.writeable)
-        if kind not in variants:
-            variants[kind] = _compile(function, "_".join(map(str, kind)))
+        with lock:  # two threads would compile it twice
+            if kind not in variants:
+                variants[kind] = _compile(function, "_".join(map(str, kind)))
         return variants[kind](first, *others)
 
     return cast("Function", called)

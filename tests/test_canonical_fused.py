@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from canonical_kinds import draw_weights, kinds, two
 
+from rebasin_hub import machinecode
 from rebasin_hub.canonical import energy, fused
 
 pytest.importorskip("numba")
@@ -22,7 +23,7 @@ def counted(monkeypatch) -> list[object]:
         found.append(sums)
         return sums
 
-    monkeypatch.setattr(fused, "WORTH", 0)
+    monkeypatch.setattr(machinecode, "WORTH", 0)
     monkeypatch.setattr(energy, "fused_marginals", noting)
     return found
 

@@ -4,28 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
-from threading import Lock
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from rebasin_hub.machinecode import loaded
+from rebasin_hub.machinecode import loaded, worth
 from rebasin_hub.rearrange import Array
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["fused_marginals"]
 
 Axes: TypeAlias = tuple[int, ...]
-
-WORTH = 1 << 22
-"""Elements of a tensor for which numba, half a second, is imported; after that any size will do."""
-
-_lock = Lock()
-_ready: set[type[np.generic]] = set()
 
 
 def fused_marginals(
@@ -42,19 +32,14 @@ def fused_marginals(
     and columns, and every sum must be one of rows or of columns.
     """
     split = _split(values.ndim, wanted)
-    worth = bool(_ready) or values.size >= WORTH
-    if split is None or not worth or not values.flags.c_contiguous or not values.size:
+    if split is None or not values.flags.c_contiguous or not values.size or not worth(values.size):
         return None
     kind = values.dtype.type
     if kind not in {np.float32, ml_dtypes.bfloat16}:
         return None
-    with _lock:
-        if (code := loaded("rebasin_hub.canonical.kernels")) is None:
-            return None
-        sums = code.margins_float32 if kind is np.float32 else code.margins_bfloat16
-        if kind not in _ready:  # compiled, or read from where numba keeps it, by one thread alone
-            _sums(sums, values[:0].reshape(0, 1), scale)
-            _ready.add(kind)
+    if (code := loaded("rebasin_hub.canonical.kernels")) is None:
+        return None
+    sums = code.margins_float32 if kind is np.float32 else code.margins_bfloat16
     shape = values.shape
     flat = values.reshape(math.prod(shape[:split]), math.prod(shape[split:]))
     rows, columns = _sums(sums, flat, scale)

@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from threading import Lock
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rebasin_hub.machinecode import loaded
+from rebasin_hub.machinecode import loaded, worth
 from rebasin_hub.merge.methods import sums_to_one
 from rebasin_hub.merge.rounding import BFLOAT16, SINGLE
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Mean", "mean_of"]
 
 Array: TypeAlias = NDArray[np.generic]
 Mean: TypeAlias = Callable[[slice, Array], bool]
 """Fills an array with a piece of a mean; False, with anything in the array, where NaN came out."""
-
-WORTH = 1 << 22
-"""Elements of a tensor for which numba, half a second, is imported; after that any size will do."""
-
-_lock = Lock()
-_ready: set[tuple[np.dtype[Any], int]] = set()
 
 
 def mean_of(
@@ -43,12 +33,10 @@ def mean_of(
     heaviest = max(range(len(weights)), key=weights.__getitem__)
     others = [n for n, weight in enumerate(weights) if weight and n != heaviest]
     same = target in {BFLOAT16, SINGLE} and all(array.dtype == target for array in arrays)
-    worth = bool(_ready) or arrays[0].size >= WORTH
-    if not (same and others and worth and sums_to_one(weights)):
+    if not (same and others and worth(arrays[0].size) and sums_to_one(weights)):
         return None
-    with _lock:
-        if (code := loaded("rebasin_hub.merge.kernels")) is None:
-            return None
+    if (code := loaded("rebasin_hub.merge.kernels")) is None:
+        return None
     function = code.mean_bfloat16 if target == BFLOAT16 else code.mean_float32
     shares = np.array([weights[n] for n in others])
 
@@ -56,10 +44,6 @@ def mean_of(
         own = [_plain(arrays[n][piece]) for n in (heaviest, *others)]
         return bool(function(_plain(out), own[0], tuple(own[1:]), shares))
 
-    with _lock:  # compiled, or read from where numba keeps it, by one thread alone
-        if (target, len(others)) not in _ready:
-            mean(slice(0, 0), np.empty(0, target))
-            _ready.add((target, len(others)))
     return mean
 
 

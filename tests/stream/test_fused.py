@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rebasin_hub.merge import blend, combine, fused
+from rebasin_hub import machinecode
+from rebasin_hub.merge import blend, combine
 
 pytest.importorskip("numba")
 
@@ -15,7 +16,7 @@ SPECIAL = [0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 1e-40, 65504.0, 3.3e38
 
 @pytest.fixture(autouse=True)
 def _for_any_size(monkeypatch):
-    monkeypatch.setattr(fused, "WORTH", 0)
+    monkeypatch.setattr(machinecode, "WORTH", 0)
 
 
 def by_numpy(arrays, weights):
