@@ -3,7 +3,7 @@
 `which` of an unknown file also detects its spec and computes its canonical digest.
 
 Versions of 1,000 made-up models, each a fine-tune of the one before it and a merge every tenth;
-one real model of 256 MB is registered to see where the time of `add` goes.
+one real model of 268 MB is registered to see where the time of `add` goes.
 """
 
 from __future__ import annotations

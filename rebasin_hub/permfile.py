@@ -149,7 +149,8 @@ class PermutationFile:
         if self.source != earlier.result:
             raise PermutationError(
                 f"the earlier permutation file leads to model {earlier.result[:12]}, "
-                f"the later one starts from {self.source[:12]}"
+                f"the later one starts from {self.source[:12]}; give files that follow one "
+                "another, the one that is applied first before the other"
             )
         return replace(
             self,

@@ -198,7 +198,7 @@ def test_small_types_are_summed_in_float32():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: normalized([1.0], 2), "1 weights for 2 models"),
+        (lambda: normalized([1.0], 2), "2 models take 2 weights, and not 1"),
         (lambda: normalized([0.0, 0.0], 2), "positive sum"),
         (lambda: normalized([2.0, -1.0], 2), "must not be negative"),
         (lambda: normalized([float("nan"), 1.0], 2), "positive sum"),

@@ -109,8 +109,8 @@ def barrier(
 
     if len(models) != (PLANE if plane else LINE):
         raise typer.BadParameter(
-            f"{len(models)} models were given; "
-            + ("--plane takes three" if plane else "a line takes two, a plane --plane and three")
+            ("--plane takes three models" if plane else "a line takes two models, --plane three")
+            + f", and not {len(models)}"
         )
     choice = choice_of(spec, size)
     request = Request(

@@ -190,9 +190,7 @@ def connect(
     else:
         _refuse_steps(step_a, step_b, masks)
         if len(given) < 2:  # noqa: PLR2004
-            raise typer.BadParameter(
-                f"{len(given)} models were given; connectivity takes two or more"
-            )
+            raise typer.BadParameter(f"connectivity takes two models or more, and not {len(given)}")
         asked = ConnectRequest(
             models=tuple(locate(given, choice)),
             strategies=_words(strategies) or STRATEGIES,
@@ -224,7 +222,7 @@ def _trajectories(
     else:
         if len(given) != TRAJECTORIES:
             raise typer.BadParameter(
-                f"{len(given)} were given; --trajectory takes two folders or lists of checkpoints"
+                f"--trajectory takes two folders or lists of checkpoints, and not {len(given)}"
             )
         a, b = (listed(path) for path in given)
     if masks and len(masks) != TRAJECTORIES:

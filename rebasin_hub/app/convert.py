@@ -30,8 +30,9 @@ def convert(
     source: Annotated[
         Path,
         typer.Argument(
-            help="A .safetensors, .pt, .pth, .bin, .ckpt, .onnx, .npz or .msgpack file, a Hugging "
-            "Face directory, org/name[@revision] on the Hub, or registry:name[@alias].",
+            help="A .safetensors, .pt, .pth, .bin, .ckpt, .onnx, .pt2, .npz, .msgpack or .gguf "
+            "file, a Hugging Face directory, org/name[@revision] or hf://… on the Hub, or "
+            "registry:name[@alias].",
             metavar="SRC",
         ),
     ],

@@ -40,7 +40,9 @@ def list_experiments(json: Json = False) -> None:
 
 @group.command(epilog="Example: `rebasin-hub experiment run width -o experiments`")
 def run(
-    name: Annotated[str, typer.Argument(help="Of `experiment list`.")],
+    name: Annotated[
+        str, typer.Argument(help="An experiment of `experiment list`.", metavar="NAME")
+    ],
     scale: Annotated[
         str,
         typer.Option(help="quick: minutes on two cores; paper: hours on a GPU, as published."),

@@ -63,7 +63,8 @@ def merge(
         str,
         typer.Option(
             help="What to align three models or more to: `reference` (each to the first), "
-            "`hierarchical` (a tree of pairs) or `merge-many` (each to the mean of the others)."
+            "`hierarchical` (a tree of pairs), `merge-many` (each to the mean of the others) or "
+            "`universe` (all together, by Frank-Wolfe)."
         ),
     ] = "reference",
     task: Annotated[

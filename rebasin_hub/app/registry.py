@@ -311,7 +311,9 @@ def metric(
 @group.command("link", epilog="Example: `rebasin-hub registry link tuned:2 fine-tuned-from base:1`")
 def link(
     version: Ref,
-    kind: Annotated[ParentType, typer.Argument(help="How it came from its parent.")],
+    kind: Annotated[
+        ParentType, typer.Argument(help="How it came from its parent.", metavar="TYPE")
+    ],
     parent: Annotated[
         str, typer.Argument(help="A version, or hf://org/name@revision.", metavar="PARENT")
     ],

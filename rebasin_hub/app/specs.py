@@ -14,7 +14,7 @@ from rebasin_hub.app.options import Json, ModelPath, Seed, Sizes, sizes_of
 __all__ = ["spec_app"]
 
 spec_app = typer.Typer(
-    help="Permutation specs: list, show, validate, prove, detect, infer.",
+    help="Permutation specs: which axes are renumbered together, found, checked and proven.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )

@@ -125,12 +125,14 @@ def normalized(weights: Sequence[float] | None, count: int, place: str = "") -> 
     if weights is None:
         return (1 / count,) * count
     if len(weights) != count:
-        raise InputError(f"{len(weights)} weights for {count} models; give one for each")
+        raise InputError(
+            f"{count} models take {count} weights, and not {len(weights)}; give one for each"
+        )
     total = math.fsum(weights) if all(map(math.isfinite, weights)) else math.nan
     if not (math.isfinite(total) and total > 0 and min(weights) >= 0):
         raise InputError(
-            f"the weights {_shown(weights)}{place} must not be negative and must have a positive "
-            "sum"
+            f"the weights {_shown(weights)}{place} must not be negative, must be finite and must "
+            "have a positive sum"
         )
     return tuple(weight / total for weight in weights)
 

@@ -80,7 +80,8 @@ def compacted(
     if written.nbytes < WORTH * min(written.alone, facts.nbytes):
         share = written.nbytes / facts.nbytes
         return Compacted(
-            _noted(facts, f"kept as a difference to {base}: {share:.1%} of its bytes"), written
+            _noted(facts, f"kept as a difference to {base}: {100 * share:.1f} % of its bytes"),
+            written,
         )
     written.path.unlink()
     reason = (

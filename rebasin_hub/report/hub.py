@@ -54,7 +54,8 @@ def _(done: Pulled, console: Console) -> None:
     line(console, "model", str(done.reference))
     if done.base is not None:
         line(console, "renumbered", str(done.base))
-    line(console, "checked", f"{done.checked} files, and the weights: {done.digest}")
+    files = f"{done.checked} file{'s' * (done.checked != 1)}"
+    line(console, "checked", f"{files}, and the weights: {done.digest}")
     line(console, "wrote", f"{done.output} ({done.nbytes:,} bytes)")
     notes(console, done.notes)
 

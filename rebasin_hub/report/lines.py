@@ -21,8 +21,8 @@ def write(console: Console, text: str) -> None:
 
 
 def line(console: Console, key: str, value: object, *, width: int = WIDTH) -> None:
-    """Print a key and its value."""
-    console.print(f"[bold]{key:<{width}}[/bold]", end="")
+    """Print a key and its value, at least one space apart."""
+    console.print(f"[bold]{key:<{width - 1}}[/bold] ", end="")
     write(console, str(value))
 
 

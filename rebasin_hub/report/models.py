@@ -87,12 +87,12 @@ def alignment_lines(console: Console, alignment: Alignment) -> None:
             f"{goal.identity:.4g} as numbered, {goal.start:.4g} at the start → {goal.end:.4g}"
             + ("" if goal.end != goal.start else " (nothing was gained)"),
         )
-    steps = "sweeps" if alignment.goal is None else "steps"
+    step = ("sweep" if alignment.goal is None else "step") + "s" * (alignment.sweeps != 1)
     starts = len(alignment.restarts)
     line(
         console,
         "search",
-        f"{alignment.method}, {alignment.sweeps:,} {steps}"
+        f"{alignment.method}, {alignment.sweeps:,} {step}"
         + (f", best of {starts} starts" if starts > 1 else "")
         + ("" if alignment.converged else "; it had not converged"),
     )

@@ -39,13 +39,17 @@ line = partial(lines.line, width=WIDTH)
 notes = partial(lines.notes, width=WIDTH)
 
 
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
 def _aliases(aliases: Mapping[str, int]) -> str:
     return "".join(f"  @{alias}→{number}" for alias, number in aliases.items())
 
 
 @render.register
 def _(model: ModelSummary, console: Console) -> None:
-    count = f"{model.versions} version{'s' * (model.versions != 1)}"
+    count = _counted(model.versions, "version")
     write(
         console,
         f"{model.name:<32} {count:<12} newest {model.latest:<5} {model.spec or '(no spec)':<16} "
@@ -173,12 +177,13 @@ def _(found: Verified, console: Console) -> None:
         console.print("[red]wrong[/red]             ", end="")
         write(console, str(finding))
     checked = (
-        f"{found.versions:,} versions, {found.files_in_place:,} files in place, "
-        f"{found.objects:,} objects ({size(found.nbytes)})"
+        f"{_counted(found.versions, 'version')}, "
+        f"{_counted(found.files_in_place, 'file')} in place, "
+        f"{_counted(found.objects, 'object')} ({size(found.nbytes)})"
     )
     line(console, "checked", checked)
     if found.objects_unused:
-        line(console, "unused", f"{found.objects_unused:,} objects, which gc takes away")
+        line(console, "unused", f"{_counted(found.objects_unused, 'object')}, which gc takes away")
     if found.sound:
         console.print("[green]the registry is sound[/green]")
 
@@ -189,8 +194,9 @@ def _(done: Collected, console: Console) -> None:
     line(
         console,
         verb,
-        f"{size(done.nbytes)}: {done.objects:,} objects, {done.temporary:,} temporary files, "
-        f"{done.restored:,} restored copies",
+        f"{size(done.nbytes)}: {_counted(done.objects, 'object')}, "
+        f"{_counted(done.temporary, 'temporary file')}, "
+        f"{done.restored:,} restored {'copy' if done.restored == 1 else 'copies'}",
     )
     for version in done.versions:
         line(console, "version", f"{version} (removed before)")
@@ -199,7 +205,7 @@ def _(done: Collected, console: Console) -> None:
 @render.register
 def _(done: Transferred, console: Console) -> None:
     line(console, "exported", ", ".join(done.versions))
-    line(console, "wrote", f"{done.path} ({done.objects:,} objects, {size(done.nbytes)})")
+    line(console, "wrote", f"{done.path} ({_counted(done.objects, 'object')}, {size(done.nbytes)})")
 
 
 @render.register

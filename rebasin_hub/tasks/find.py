@@ -72,7 +72,7 @@ TASKS: Mapping[str, TaskKind] = {
     for kind in (
         TaskKind(
             "digits",
-            "1797 handwritten digits of 8 × 8 pixels, which come with the program",
+            "1,797 handwritten digits of 8 × 8 pixels, which come with the program",
             "rebasin-hub barrier a.safetensors b.safetensors --task digits",
             _images,
         ),

@@ -75,8 +75,10 @@ def load_function(text: str) -> Function:
     """
     file, _, name = text.rpartition(":")
     path = Path(file)
-    if not path.is_file() or path.suffix != ".py":
+    if not names_function(text):
         raise InputError(f"'{text}' names no Python file and function, such as model.py:build")
+    if not path.is_file():
+        raise InputError(f"{path}: does not exist; expected a Python file with a function '{name}'")
     module_name = f"rebasin_user_{path.stem}"
     found = importlib.util.spec_from_file_location(module_name, path)
     assert found is not None

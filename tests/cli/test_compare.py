@@ -104,7 +104,7 @@ def test_a_merge_is_planned_before_anything_is_read(run, models):
     ("options", "message"),
     [
         (["--method", "ties"], "unknown merge method 'ties'; there are linear, slerp"),
-        (["--weights", "1"], "1 weights for 2 models"),
+        (["--weights", "1"], "2 models take 2 weights, and not 1"),
         (["--weights", "1,-1"], "must not be negative"),
         (["--dtype", "I8"], "cannot merge into 'I8'"),
         (["--align-method", "magic"], "method 'magic' is none of"),
@@ -160,7 +160,8 @@ def test_a_model_of_the_users_own_proves_a_spec(run, tmp_path):
     assert done["examples"][0]["deviation"] < 1e-12
     (tmp_path / "broken.py").write_text("import nothing_of_this_name")
     for model, message in (
-        ("nowhere.py:build", "names no Python file and function"),
+        ("nowhere.py:build", "nowhere.py: does not exist"),
+        ("nowhere:build", "names no Python file and function"),
         (builder.replace(":build", ":biuld"), "has no function 'biuld'"),
         ("broken.py:build", "cannot be run: ModuleNotFoundError"),
     ):

@@ -101,8 +101,8 @@ def test_dry_runs_measure_nothing(run, models, trainings):
 @pytest.mark.parametrize(
     ("arguments", "message", "code"),
     [
-        (("a.safetensors",), "takes two or more", 2),
-        ((), "takes two or more", 2),
+        (("a.safetensors",), "takes two models or more", 2),
+        ((), "takes two models or more", 2),
         (("a.safetensors", "b.safetensors", "--strategies", "pairs"), "no strategy 'pairs'", 1),
         (("a.safetensors", "b.safetensors", "--simplex"), "a simplex takes three models", 1),
         (("a.safetensors", "b.safetensors", "--masks", "a.safetensors"), "--trajectory", 2),

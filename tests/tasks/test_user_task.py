@@ -295,6 +295,8 @@ def test_names_of_functions() -> None:
     assert names_function("a/b.py:task")
     assert not any(map(names_function, ["task.yaml", "a.py", "a.py:", "a.py:b c", "mnist"]))
     with pytest.raises(InputError, match="names no Python file and function"):
+        load_function("none:task")
+    with pytest.raises(InputError, match=r"none\.py: does not exist"):
         load_function("none.py:task")
 
 

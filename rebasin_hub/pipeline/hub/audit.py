@@ -99,7 +99,9 @@ def audit(
     except ProofError as wrong:
         return Audit(remote.reference, (Check("files", "refuted", str(wrong)),))
     found = _Published(api, remote, manifest, folder)
-    checks = [Check("files", "confirmed", f"{len(manifest.files)} files have their SHA-256")]
+    count = len(manifest.files)
+    sound = "1 file has its SHA-256" if count == 1 else f"{count} files have their SHA-256"
+    checks = [Check("files", "confirmed", sound)]
     checks += found.weights(progress)
     checks += found.permutations(choice)
     checks += found.barrier(task, options or Options(), choice, device, progress)

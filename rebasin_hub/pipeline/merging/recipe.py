@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rebasin_hub.align.many import STRATEGIES
+from rebasin_hub.align.many import STRATEGIES, SYNONYMS
 from rebasin_hub.errors import InputError
 from rebasin_hub.merge import Weighting, check, normalized
 from rebasin_hub.pipeline.merging.measured import Measured
@@ -68,9 +68,8 @@ class Recipe:
     def _check_strategy(self) -> None:
         if self.strategy not in STRATEGIES:
             hint = nearest(self.strategy, STRATEGIES)
-            raise InputError(
-                f"strategy '{self.strategy}' is none of {', '.join(STRATEGIES)}{hint}; choose one"
-            )
+            known = ", ".join(name for name in STRATEGIES if name not in SYNONYMS)
+            raise InputError(f"strategy '{self.strategy}' is none of {known}{hint}; choose one")
 
     def _check_task(self, count: int) -> None:
         if self.repair is not None and self.repair not in REPAIRS:
