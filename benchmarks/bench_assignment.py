@@ -19,6 +19,7 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 from _record import record
@@ -34,6 +35,9 @@ SLOW = 3.0
 
 QUICK = 0.05
 """Seconds for which what is quick is repeated, to be measured at all."""
+
+ALONE = 2
+"""Dimensions of one matrix; a batch has three."""
 
 Matrix = NDArray[np.float32]
 Maker = Callable[[np.random.Generator, int], Matrix]
@@ -154,14 +158,15 @@ def compared(matrix: Matrix, repeats: int) -> dict[str, object]:
     times: dict[str, list[float]] = {name: [] for name in ("rebasin-hub", *rivals)}
     values: dict[str, float] = {"rebasin-hub": float(found.value.sum())}
     for _ in range(repeats):
-        times["rebasin-hub"].append(_seconds(lambda: solve_assignment(matrix)))
+        times["rebasin-hub"].append(_timed(lambda: solve_assignment(matrix))[0])
         for name, solve in rivals.items():
             if times[name] and times[name][0] > SLOW:
                 continue
-            found_by: list[list[NDArray[np.int64]]] = []
-            work = partial(_paired, solve, batch, found_by)
-            times[name].append(_seconds(work))
-            values[name] = sum(_value(x, p) for x, p in zip(batch, found_by[-1], strict=True))
+            work = partial(solve, matrix) if matrix.ndim == ALONE else partial(_each, solve, batch)
+            seconds, pairs = _timed(work)
+            times[name].append(seconds)
+            pairs = [pairs] if matrix.ndim == ALONE else pairs
+            values[name] = sum(_value(x, p) for x, p in zip(batch, pairs, strict=True))
     assert np.isclose(values["scipy"], values["rebasin-hub"], rtol=1e-13, atol=0)
     medians = {name: statistics.median(seconds) for name, seconds in times.items()}
     return {
@@ -174,30 +179,32 @@ def compared(matrix: Matrix, repeats: int) -> dict[str, object]:
     }
 
 
-def _paired(solve: Pairing, batch: Matrix, found: list[list[NDArray[np.int64]]]) -> None:
-    found.append([solve(x) for x in batch])
+def _each(solve: Pairing, batch: Matrix) -> list[NDArray[np.int64]]:
+    return [solve(x) for x in batch]
 
 
 def _value(matrix: Matrix, columns: NDArray[np.int64]) -> float:
     return float(matrix[np.arange(len(matrix)), columns].astype(np.float64).sum())
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    """Return the thread's seconds, the mean over as many calls as make it measurable."""
-    calls, start = 0, time.thread_time()
+def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the thread's seconds, the mean of as many calls as it takes, and the result."""
+    calls = 1
     while True:
-        work()
-        calls += 1
+        start = time.thread_time()
+        for _ in range(calls):
+            result = work()
         passed = time.thread_time() - start
         if passed >= QUICK:
-            return passed / calls
+            return passed / calls, result
+        calls *= 2
 
 
 def without_numba() -> None:
     """Leave what NumPy and SciPy alone can do."""
-    from rebasin_hub.assign import candidates, compiled, merged, ordered, small, sparse
+    from rebasin_hub.assign import candidates, merged, ordered, passes, small, sparse
 
-    for module in (candidates, compiled, merged, ordered, small, sparse):
+    for module in (candidates, merged, ordered, passes, small, sparse):
         module.compiled_code = lambda: None  # type: ignore[attr-defined]
 
 

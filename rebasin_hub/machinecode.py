@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["compiled", "helper", "loaded", "worth"]
+__all__ = ["compiled", "helper", "loaded", "variant", "worth"]
 
 WORTH = 1 << 22
 """Elements of an array for which numba is imported, which takes half a second."""
@@ -53,21 +53,23 @@ def compiled(function: Function) -> Function:
     that compile one function for several types at once would overwrite each other's.
     """
     importlib.import_module("numba")  # a module of such functions says at once that it is missing
-    variants: dict[tuple[str, bool], Any] = {}
+    variants: dict[tuple[Any, bool], Any] = {}
     lock = Lock()
 
     @functools.wraps(function)
     def called(first: NDArray[Any], *others: Any) -> Any:  # noqa: ANN401
-        kind = (first.dtype.name, first.flags.writeable)
-        with lock:  # two threads would compile it twice
-            if kind not in variants:
-                variants[kind] = _compile(function, "_".join(map(str, kind)))
+        kind = (first.dtype, first.flags.writeable)
+        if kind not in variants:
+            with lock:  # two threads would compile it twice
+                if kind not in variants:
+                    variants[kind] = variant(function, f"{first.dtype.name}_{kind[1]}")
         return variants[kind](first, *others)
 
     return cast("Function", called)
 
 
-def _compile(function: Callable[..., Any], kind: str) -> Callable[..., Any]:
+def variant(function: Callable[..., Any], kind: str) -> Callable[..., Any]:
+    """Compile a function for one type of arrays, whose machine code has files of its own."""
     import numba
 
     copy = types.FunctionType(function.__code__, function.__globals__, function.__name__)

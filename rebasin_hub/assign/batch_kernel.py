@@ -25,23 +25,40 @@ Floats = NDArray[Any]
 
 
 @compiled
-def solve_batch(scores: Floats, columns: Ints, prices: Floats, row_prices: Floats) -> None:
-    """Solve each of (batch, n, n), and fill in the rest, each (batch, n).
+def solve_batch(scores: Floats, columns: Ints, prices: Floats, row_prices: Floats) -> bool:
+    """Solve each of (batch, n, n) from given column prices on; fill in the rest, each (batch, n).
 
-    `prices` are those of columns; `row_prices` become the largest `entry - price` of each row.
+    `row_prices` become the largest `entry - price` of each row. True if a matrix had two rows with
+    the same best column; without that, prices stay.
     """
-    n = scores.shape[1]
+    n, crossed = scores.shape[1], False
     owner, origin, order = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
     distance, far, closed = np.empty(n), np.empty(n), np.empty(n)
     for number in range(len(scores)):
         one, column, price = scores[number], columns[number], prices[number]
-        owner[:], column[:], price[:] = -1, -1, 0.0
+        owner[:] = -1
+        if _by_maxima(one, column, price, row_prices[number], owner):
+            continue
+        crossed = True
+        owner[:], column[:] = -1, -1
         _reduce(one, column, price, owner)
         for free in range(n):
             if column[free] < 0:
                 _augment(one, column, price, owner, free, distance, origin, closed, order, far)
         for i in range(n):
             row_prices[number, i] = _two_best(one[i], price)[0]
+    return crossed
+
+
+@helper
+def _by_maxima(scores: Floats, columns: Ints, prices: Floats, maxima: Floats, owner: Ints) -> bool:
+    """Pair all rows with their best columns; False at the first whose best is taken."""
+    for i in range(len(scores)):
+        maxima[i], _, columns[i] = _two_best(scores[i], prices)
+        if owner[columns[i]] >= 0:
+            return False
+        owner[columns[i]] = i
+    return True
 
 
 @helper

@@ -203,6 +203,12 @@ class Dense:
         """Return the whole matrix as NumPy's, without a copy if it is one."""
         return self._numpy(self.scores)
 
+    def copied(self) -> NDArray[Any]:
+        """Return the whole matrix as NumPy's, in memory of its own."""
+        found = self.numpy()
+        here = isinstance(self.scores, np.ndarray) or self.scores.device.type == "cpu"
+        return found.copy() if here else found
+
     def float64(self) -> Floats:
         """Return the whole matrix as NumPy's float64."""
         return np.asarray(self._numpy(self.scores), dtype=np.float64)

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rebasin_hub.assign.candidates import solve_candidates
-from rebasin_hub.assign.compiled import compiled_code
 from rebasin_hub.assign.dense import Dense
+from rebasin_hub.assign.passes import compiled_code
 from rebasin_hub.assign.problem import Floats, Problem, Solution
 from rebasin_hub.permute import Index
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from rebasin_hub.assign.compiled import compiled_code
 from rebasin_hub.assign.edges import Edges
+from rebasin_hub.assign.passes import compiled_code
 from rebasin_hub.assign.problem import Floats, Problem, Solution
 from rebasin_hub.assign.sparse import missed, refine, unrivalled
 from rebasin_hub.permute import Index

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -35,7 +33,7 @@ class Proof:
     gap: Floats
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Assignment:
     """A best pairing with its proof: row `i` goes with column `columns[..., i]`.
 
@@ -44,19 +42,22 @@ class Assignment:
 
     `solver` says which solver found it, or the solvers of a batch, joined by "+".
 
-    `prove` gives the proof, which takes a small matrix that SciPy solves as long again, and is
-    called when prices or gap are first asked for.
+    `evidence` is the proof, or a copy of the matrix from which it is made when prices or gap are
+    first asked for, since that takes as long again; None claims nothing.
     """
 
+    # Not frozen: that takes longer than to pair eight rows.
     columns: Index
     value: Floats
     solver: str
-    prove: Callable[[], Proof] = field(repr=False)
+    evidence: Proof | NDArray[np.floating] | None = field(repr=False)
 
-    @cached_property
+    @property
     def proof(self) -> Proof:
         """The prices that prove that nothing is better."""
-        return self.prove()
+        if not isinstance(self.evidence, Proof):
+            self.evidence = made(self.evidence, self.columns)
+        return self.evidence
 
     @property
     def row_prices(self) -> Floats:
@@ -77,6 +78,44 @@ class Assignment:
     def certified(self) -> bool:
         """Whether the prices prove that nothing is better, up to the rounding of float64 sums."""
         return bool(np.all(self.gap <= rounding(self.row_prices, self.column_prices)))
+
+
+def made(matrix: NDArray[np.floating] | None, columns: Index) -> Proof:
+    """Find prices for the best pairing of a matrix or of a batch; without one nothing is known."""
+    prices, row_prices = np.full(columns.shape, np.nan), np.full(columns.shape, np.nan)
+    gap = np.full(columns.shape[:-1], np.inf)
+    if matrix is None:
+        return Proof(row_prices, prices, gap)
+    for at in np.ndindex(gap.shape):
+        one = matrix[at].astype(np.float64)
+        prices[at] = prices_of(one, columns[at])
+        gain = one - prices[at]
+        row_prices[at] = gain.max(axis=-1, initial=-np.inf)
+        gap[at] = (row_prices[at] - gain[np.arange(len(gain)), columns[at]]).sum()
+    return Proof(row_prices, prices, gap)
+
+
+def prices_of(scores: Floats, columns: Index) -> Floats:
+    """Return column prices at which each row of an optimal pairing has its best column.
+
+    Bellman and Ford: each price is the longest path to its column, where a step from the column
+    of row i to column j is what the row would gain there. Without an optimal pairing there is no
+    end; as many rounds as rows are made at most.
+    """
+    size = len(columns)
+    paired = scores[np.arange(size), columns]
+    step = np.empty_like(scores)
+    np.subtract(scores, paired[:, None], out=step)
+    prices = np.zeros(size)
+    work = np.empty_like(scores)
+    tolerance = 4 * np.finfo(np.float64).eps * float(np.abs(scores).max(initial=0))
+    for _ in range(size):
+        np.add(step, prices[columns][:, None], out=work)
+        raised = np.maximum(prices, work.max(axis=0))
+        if (raised - prices).max(initial=0) <= tolerance:
+            break
+        prices = raised
+    return prices
 
 
 def rounding(rows: NDArray[np.float64], columns: NDArray[np.float64]) -> NDArray[np.float64]:

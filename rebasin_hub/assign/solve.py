@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -17,18 +16,19 @@ from rebasin_hub.assign.candidates import (
     solve_from_start,
     solve_permutation,
 )
-from rebasin_hub.assign.compiled import dense
 from rebasin_hub.assign.dense import Array, Dense
 from rebasin_hub.assign.merged import solve_merged
 from rebasin_hub.assign.ordered import solve_ordered
+from rebasin_hub.assign.passes import dense
 from rebasin_hub.assign.problem import Problem, Solution, Solver
 from rebasin_hub.assign.result import Assignment, Proof
 from rebasin_hub.assign.small import (
     SMALL,
-    prices_of,
-    scipy_solver,
+    is_finite,
     solve_paths,
     solve_scipy,
+    solve_tiny,
+    summed,
     worth_loading,
 )
 from rebasin_hub.assign.whole import solve_whole
@@ -67,8 +67,8 @@ def solve_assignment(
             are compared and summed in float64. Passes over a large torch tensor run on its device.
         start: column prices of a similar matrix, shape (n,), from which a matrix of 1,024 rows or
             more goes on: one that has not changed costs one pass.
-        certify: whether small matrices that SciPy solves are kept, so that they can be proven
-            when one asks for prices, which takes as long again.
+        certify: whether a matrix that SciPy solves is kept, so that it can be proven when one
+            asks for prices, which takes as long again.
         solver: a key of `SOLVERS` instead of the choice by size and structure.
 
     The law: `value` is at least the trace of every column permutation of `similarity`, which the
@@ -83,6 +83,10 @@ def solve_assignment(
     Quantiles as prices, kept entries and a proof on the full matrix make it fast.
 
     """
+    if type(similarity) is np.ndarray and start is None and solver is None:
+        tiny = solve_tiny(similarity, certify=certify)
+        if tiny is not None:
+            return tiny
     scores = _readable(similarity)
     shape = tuple(scores.shape)
     if len(shape) < 2 or shape[-1] != shape[-2]:  # noqa: PLR2004
@@ -97,9 +101,9 @@ def solve_assignment(
         raise InputError(f"solver '{solver}' is none of {', '.join(SOLVERS)}; choose one")
     if size < SMALL and solver is None:
         array = scores if isinstance(scores, np.ndarray) else scores.cpu().numpy()
-        return _small(array, certify=certify)
+        return solve_tiny(array, certify=certify) or _small(array, certify=certify)
     batch = scores.reshape((math.prod(shape[:-2]), size, size))
-    solved = [_large(batch[number], start, solver) for number in range(len(batch))]
+    solved = [_large(batch[number], start, solver, certify=certify) for number in range(len(batch))]
     if len(shape) == 2:  # noqa: PLR2004
         return solved[0]
     proof = Proof(
@@ -111,11 +115,13 @@ def solve_assignment(
         columns=np.stack([one.columns for one in solved]).reshape(shape[:-1]),
         value=np.array([one.value for one in solved]).reshape(shape[:-2]),
         solver="+".join(dict.fromkeys(one.solver for one in solved)),
-        prove=partial(_same, proof),
+        evidence=proof,
     )
 
 
-def _large(scores: Array, start: NDArray[np.float64] | None, solver: str | None) -> Assignment:
+def _large(
+    scores: Array, start: NDArray[np.float64] | None, solver: str | None, *, certify: bool
+) -> Assignment:
     """Ask the solvers of large matrices in turn, and prove what the first one finds."""
     passes = dense(scores)
     ones = np.ones(passes.shape[0], dtype=np.int64)
@@ -126,76 +132,53 @@ def _large(scores: Array, start: NDArray[np.float64] | None, solver: str | None)
     for name in SOLVERS if solver is None else (solver,):
         found = SOLVERS[name](problem)
         if found is not None:
-            return _proved(passes, found, name)
+            return _proved(passes, found, name, certify=certify)
     raise InputError(f"solver '{solver}' declines this matrix; leave the choice to the program")
 
 
-def _proved(passes: Dense, found: Solution, solver: str) -> Assignment:
+def _proved(passes: Dense, found: Solution, solver: str, *, certify: bool) -> Assignment:
     """Add the row prices that the full matrix asks for, and what is left between the bounds."""
     paired = passes.entries(np.arange(len(found.columns)), found.columns)
     value = np.asarray(paired.sum())
     if found.prices is None:
-        scores = passes.numpy().copy()  # as it is now
-        return Assignment(found.columns, value, solver, partial(_prices, scores, found.columns))
+        return Assignment(found.columns, value, solver, passes.copied() if certify else None)
     own = paired - found.prices[found.columns]
     row_prices = found.row_prices
     if row_prices is None:
         rows = np.arange(len(own))
         row_prices = passes.beyond(rows, found.prices, own, np.inf, 1).maxima
     proof = Proof(row_prices, found.prices, np.asarray((row_prices - own).sum()))
-    return Assignment(found.columns, value, solver, partial(_same, proof))
+    return Assignment(found.columns, value, solver, proof)
 
 
 def _small(scores: NDArray[Any], *, certify: bool) -> Assignment:
     """Solve a small matrix or a batch of them; what SciPy solves is proven when one asks."""
     shape, size = scores.shape, scores.shape[-1]
     count = math.prod(shape[:-2])
-    # The square of a finite number is finite or overflows; that of NaN or infinity never is.
-    if not math.isfinite(np.vdot(scores, scores)) and not np.isfinite(scores).all():
+    if not is_finite(scores):
         raise _not_finite(scores)
+    batch = scores.reshape(count, size, size)
     if worth_loading(count, size):
-        batch = scores.reshape(count, size, size)
-        columns, prices, row_prices, solver = solve_paths(batch)
-        entries = np.take_along_axis(batch, columns[..., None], -1)[..., 0].astype(np.float64)
-        gap = (row_prices - (entries - np.take_along_axis(prices, columns, -1))).sum(-1)
-        proof = Proof(
-            row_prices.reshape(shape[:-1]), prices.reshape(shape[:-1]), gap.reshape(shape[:-2])
-        )
-        value = entries.sum(-1).reshape(shape[:-2])
-        return Assignment(columns.reshape(shape[:-1]), value, solver, partial(_same, proof))
-    if certify:
-        scores = scores.copy()  # what is proven later is the matrix as it is now
-    if len(shape) == 2:  # noqa: PLR2004
-        rows, columns = scipy_solver()(scores, maximize=True)
-        value = np.asarray(scores[rows, columns].sum(dtype=np.float64))
-    else:
-        columns = solve_scipy(scores.reshape(count, size, size)).reshape(shape[:-1])
-        entries = np.take_along_axis(scores, columns[..., None], -1)
-        value = entries.sum((-2, -1), dtype=np.float64)
-    prove = partial(_prices, scores, columns) if certify else partial(_nothing, shape)
-    return Assignment(columns, value, "scipy", prove)
+        return _by_paths(batch, shape[:-2])
+    columns = solve_scipy(batch)
+    value = summed(_paired(batch, columns)).reshape(shape[:-2])
+    kept = scores.copy() if certify else None  # what is proven later is the matrix as it is now
+    return Assignment(columns.reshape(shape[:-1]), value, "scipy", kept)
 
 
-def _prices(scores: NDArray[Any], columns: Index) -> Proof:
-    """Find the prices of a batch that SciPy has solved."""
-    prices, row_prices = np.empty(columns.shape), np.empty(columns.shape)
-    gap = np.empty(columns.shape[:-1])
-    for at in np.ndindex(gap.shape):
-        one = scores[at].astype(np.float64)
-        prices[at] = prices_of(one, columns[at])
-        gain = one - prices[at]
-        row_prices[at] = gain.max(axis=-1, initial=-np.inf)
-        gap[at] = (row_prices[at] - gain[np.arange(len(gain)), columns[at]]).sum()
-    return Proof(row_prices, prices, gap)
+def _by_paths(batch: NDArray[Any], shape: tuple[int, ...]) -> Assignment:
+    """Solve a batch with proofs, by compiled code."""
+    columns, prices, row_prices, solver = solve_paths(batch)
+    entries = _paired(batch, columns)
+    gap = (row_prices - (entries - np.take_along_axis(prices, columns, -1))).sum(-1)
+    value, each = summed(entries).reshape(shape), (*shape, batch.shape[-1])
+    proof = Proof(row_prices.reshape(each), prices.reshape(each), gap.reshape(shape))
+    return Assignment(columns.reshape(each), value, solver, proof)
 
 
-def _nothing(shape: tuple[int, ...]) -> Proof:
-    unknown = np.full(shape[:-1], np.nan)
-    return Proof(unknown, unknown, np.full(shape[:-2], np.inf))
-
-
-def _same(proof: Proof) -> Proof:
-    return proof
+def _paired(batch: NDArray[Any], columns: Index) -> NDArray[np.float64]:
+    """Return the entries of a batch that are paired, (batch, n)."""
+    return np.take_along_axis(batch, columns[..., None], -1)[..., 0].astype(np.float64)
 
 
 def _readable(similarity: Array) -> Array:

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rebasin_hub.assign.compiled import compiled_code
 from rebasin_hub.assign.edges import Edges
+from rebasin_hub.assign.passes import compiled_code
 from rebasin_hub.assign.problem import Problem, Solution
 from rebasin_hub.permute import Index
 

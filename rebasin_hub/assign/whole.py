@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rebasin_hub.assign.compiled import Compiled
+from rebasin_hub.assign.passes import Compiled
 from rebasin_hub.assign.problem import Problem, Solution
 from rebasin_hub.assign.small import solve_paths, solve_scipy
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
 
-from rebasin_hub.assign import solve_assignment
+from rebasin_hub.assign import small, solve_assignment
 from rebasin_hub.errors import NotFiniteError
 
 
@@ -78,3 +79,64 @@ def test_entries_that_are_not_finite_are_refused(bad):
 
     with pytest.raises(NotFiniteError, match="holds 1 entries that are NaN or infinite"):
         solve_assignment(similarity)
+
+
+@st.composite
+def small_matrices(draw) -> np.ndarray:
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    n = draw(st.integers(0, 40))
+    made = rng.integers(-2, 3, (n, n)) if draw(st.booleans()) else rng.normal(size=(n, n))
+    return made.astype(draw(st.sampled_from([np.float32, np.float64])))
+
+
+@given(small_matrices())
+@settings(max_examples=200, deadline=None)
+def test_compiled_code_pairs_as_scipy_does_among_equal_sums_too(similarity):
+    pytest.importorskip("numba")
+    with_numba = solve_assignment(similarity)
+    rows, columns = linear_sum_assignment(similarity, maximize=True)
+    batch = np.stack([similarity, similarity[::-1]])
+    reverse = linear_sum_assignment(similarity[::-1], maximize=True)[1]
+
+    assert with_numba.columns.tolist() == columns.tolist()
+    assert with_numba.value == sum(similarity[rows, columns].tolist(), np.float64(0))
+    assert solve_assignment(batch).columns.tolist() == [columns.tolist(), reverse.tolist()]
+
+
+@given(small_matrices())
+@settings(max_examples=100, deadline=None)
+def test_results_do_not_depend_on_whether_numba_has_been_loaded(similarity):
+    pytest.importorskip("numba")
+    by_scipy = dict.fromkeys(small._PAIRINGS, small._by_scipy)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(small, "_PAIRINGS", by_scipy)
+        patched.setattr(small, "compiled_code", lambda: None)
+        without = solve_assignment(similarity)
+        several = solve_assignment(similarity[None])
+    found = solve_assignment(similarity)
+
+    assert by_scipy == dict.fromkeys(small._PAIRINGS, small._by_scipy)
+    for one in (without, several):
+        assert one.columns.tobytes() == found.columns.tobytes()
+        assert one.value.tobytes() == found.value.tobytes()
+        assert one.row_prices.tobytes() == found.row_prices.tobytes()
+
+
+@pytest.mark.parametrize("size", [5, 40])
+def test_sums_beyond_float64_are_no_reason_to_crash(size):
+    similarity = np.random.default_rng(0).choice([-1.7e308, 1.7e308], (size, size))
+
+    with np.errstate(over="ignore"):
+        found = solve_assignment(similarity, certify=False)
+
+    assert sorted(found.columns) == list(range(size))
+
+
+def test_memory_of_any_order_is_read_and_left_alone():
+    similarity = np.asfortranarray(np.random.default_rng(0).normal(size=(20, 20)))
+    similarity.flags.writeable = False
+    found = solve_assignment(similarity)
+
+    assert found.columns.tolist() == linear_sum_assignment(similarity, maximize=True)[1].tolist()
+    assert solve_assignment(similarity[None]).columns.tolist() == [found.columns.tolist()]
+    assert solve_assignment(similarity.astype(">f8")).columns.tolist() == found.columns.tolist()

@@ -8,8 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from rebasin_hub.assign import SOLVERS, check_certificate, solve_assignment, sparse
-from rebasin_hub.assign import compiled as passes
+from rebasin_hub.assign import (
+    SOLVERS,
+    Proof,
+    check_certificate,
+    passes,
+    small,
+    solve_assignment,
+    sparse,
+)
 from rebasin_hub.assign import solve as solving
 from rebasin_hub.errors import InputError, NotFiniteError
 from rebasin_hub.machinecode import compiled
@@ -73,6 +80,8 @@ def code(request, monkeypatch) -> str:
         monkeypatch.setattr(passes, "compiled_code", lambda: None)
         for module in ("candidates", "merged", "ordered", "small", "sparse"):
             monkeypatch.setattr(f"rebasin_hub.assign.{module}.compiled_code", lambda: None)
+        by_scipy = dict.fromkeys(small._PAIRINGS, small._by_scipy)
+        monkeypatch.setattr(small, "_PAIRINGS", by_scipy)
     else:
         pytest.importorskip("numba")
     return request.param
@@ -82,6 +91,7 @@ def code(request, monkeypatch) -> str:
 def large(monkeypatch) -> None:
     """Take matrices of 64 rows for large ones: the solvers are the same, and quick."""
     monkeypatch.setattr(solving, "SMALL", 64)
+    monkeypatch.setattr(small, "TINY", 64)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -134,7 +144,7 @@ def test_a_wrong_price_is_caught(seed, n, error):
             wrong = getattr(found, name).copy()
             wrong[rng.integers(n)] += sign * error
             proof = replace(found.proof, **{name: wrong})
-            assert not check_certificate(similarity, replace(found, prove=lambda p=proof: p))
+            assert not check_certificate(similarity, replace(found, evidence=proof))
 
 
 def test_a_worse_pairing_is_caught():
@@ -156,6 +166,25 @@ def test_without_a_certificate_nothing_is_claimed():
     assert np.isinf(found.gap)
     assert not found.certified
     assert not check_certificate(similarity, found)
+
+
+def test_a_matrix_is_kept_only_until_it_is_proven(code, large):
+    similarity = np.random.default_rng(0).normal(size=(200, 200))
+    tiny = solve_assignment(similarity[:20, :20])
+    whole = solve_assignment(similarity, solver="whole")
+    unproven = solve_assignment(similarity, solver="whole", certify=False)
+
+    assert isinstance(tiny.evidence, np.ndarray)
+    assert tiny.certified
+    assert isinstance(tiny.evidence, Proof)
+    if code == "compiled":  # which proves on the way
+        assert isinstance(whole.evidence, Proof)
+        assert unproven.certified
+    else:
+        assert not np.shares_memory(whole.evidence, similarity)
+        assert unproven.evidence is None
+        assert np.isinf(unproven.gap)
+    assert whole.certified
 
 
 def test_float32_does_not_hide_what_is_better(large):

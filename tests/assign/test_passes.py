@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rebasin_hub.assign import check_certificate, solve_assignment
-from rebasin_hub.assign.compiled import compiled_code, dense
 from rebasin_hub.assign.dense import Dense, namespace
 from rebasin_hub.assign.edges import Edges
+from rebasin_hub.assign.passes import compiled_code, dense
 
 
 def passes(similarity: np.ndarray) -> list[Dense]:
