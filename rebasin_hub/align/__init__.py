@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 
 from rebasin_hub.align.activation import Activation, match_activations
 from rebasin_hub.align.anneal import AnnealSettings, anneal
-from rebasin_hub.align.backend import select
+from rebasin_hub.align.backend import Backend, narrowed, select
 from rebasin_hub.align.blend import Blend, match_blend
 from rebasin_hub.align.evidence import Evidence, Features
 from rebasin_hub.align.frank_wolfe import FrankWolfeSettings, frank_wolfe
@@ -19,6 +20,7 @@ from rebasin_hub.align.result import Alignment, Goal, Progress, Report
 from rebasin_hub.align.sinkhorn import SinkhornSettings, sinkhorn
 from rebasin_hub.align.state import State
 from rebasin_hub.align.straight_through import StraightThroughSettings, straight_through
+from rebasin_hub.align.streamed import streamed
 from rebasin_hub.align.trivial import keep, shuffle
 from rebasin_hub.align.watch import Watch
 from rebasin_hub.align.weight import match_weights
@@ -43,6 +45,7 @@ __all__ = [
     "State",
     "Watch",
     "align",
+    "check_streams",
     "parse_method",
 ]
 
@@ -52,6 +55,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             match_weights,
             "coordinate descent on the distance of the weights",
             source="Git Re-Basin (arXiv:2209.04836), section 3.2",
+            streams=True,
         ),
         "straight-through": Method(
             straight_through,
@@ -74,7 +78,9 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             needs="evidence",
             source="Entezari et al. (arXiv:2110.06296)",
         ),
-        "greedy": Method(greedy, "coordinate descent that pairs the most similar units first"),
+        "greedy": Method(
+            greedy, "coordinate descent that pairs the most similar units first", streams=True
+        ),
         "frank-wolfe": Method(
             frank_wolfe,
             "all permutations together over soft numberings, then coordinate descent",
@@ -102,8 +108,10 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             "evidence",
             "Multi-Task Zipping (He et al., NeurIPS 2018), section 3",
         ),
-        "identity": Method(keep, "no renumbering, or the one to start from"),
-        "random": Method(shuffle, "a random renumbering: what a match has to be better than"),
+        "identity": Method(keep, "no renumbering, or the one to start from", streams=True),
+        "random": Method(
+            shuffle, "a random renumbering: what a match has to be better than", streams=True
+        ),
     }
 )
 """All methods by their names."""
@@ -144,14 +152,15 @@ def align(
     start: Element | None = None,
     evidence: Evidence | None = None,
     watch: Watch | None = None,
+    memory: int | None = None,
 ) -> Alignment:
     """Find an element p so that `rearranged(binding, p, read_model)` is close to the reference.
 
     Most methods maximize the sum of ⟨A, apply(p, B)⟩ over the tensors that count, which is to
     minimize the Frobenius distance: all floats but those that a spec calls statistics. Others have
     a goal of their own, which the result names, and look at what the network computes (`evidence`).
-    Both models are held in memory, in float32, or float64 where they are stored so; sums are made
-    in float64.
+    Both models are held in memory, in float32, or float64 where they are stored so, unless `memory`
+    says how much may be; sums are made in float64.
 
     Args:
         binding: the binding of both checkpoints, which have the same names and shapes.
@@ -166,13 +175,16 @@ def align(
         start: an element to start from, before all others.
         evidence: the network with data, for the methods that need it.
         watch: has the time limit, and is told of progress and of the best element so far.
+        memory: hold so many bytes of weights and of matrices at a time, as they are stored, and
+            read them again when they are needed; both models whole by default. The result is the
+            same, bit for bit. What one update works on is held in any case.
 
     The law: the objective of `weight`, or the goal of a method that has one, is no worse than at
     `start`, or than at the identity without a `start` (the method `random` excepted).
 
     Raises:
-        InputError: unknown method or device, numbers out of range, or no evidence where there has
-            to be some.
+        InputError: unknown method or device, numbers out of range, no evidence where there has to
+            be some, or `memory` for a method that holds both models.
         MissingExtraError: the device or the method needs a package that is not installed.
         NotFiniteError: tensors that count hold NaN or infinity, or a loss became so.
         PermutationError: `start` or `method` is no element of the binding's group.
@@ -189,9 +201,8 @@ def align(
         start = method
     if start is not None:
         binding.group.check(start)
-    problem, model = read_problem(binding, read_reference, read_model, select(device))
-    state = State(problem, model)
-    at_identity = state.objective
+    if memory is not None:
+        check_streams(name)
     options = Options(
         seed=seed,
         restarts=restarts,
@@ -202,13 +213,22 @@ def align(
         evidence=evidence,
         watch=watch or Watch(),
     )
+    backend = select(device)
+    if _streams(name):  # others compute with blocks themselves
+        backend = narrowed(backend)
+    with _state(binding, read_reference, read_model, backend, memory) as state:
+        return _searched(state, name, search, options)
+
+
+def _searched(state: State, name: str, search: Search, options: Options) -> Alignment:
+    at_identity, problem, evidence = state.objective, state.problem, options.evidence
     found = search(state, options)
-    if not binding.group.equal(state.element, found.element):
+    if not problem.group.equal(state.element, found.element):
         state.jump(found.element)
     return Alignment(
         element=found.element,
         method=name,
-        seed=seed,
+        seed=options.seed,
         objective=state.objective,
         start_objective=at_identity,
         norm_a=problem.norm_a,
@@ -219,6 +239,39 @@ def align(
         goal=found.goal,
         notes=tuple(dict.fromkeys((*found.notes, *(evidence.notes if evidence else ())))),
     )
+
+
+@contextmanager
+def _state(
+    binding: Binding, read_reference: Read, read_model: Read, backend: Backend, memory: int | None
+) -> Iterator[State]:
+    """Yield the two models as a search sees them, at the identity."""
+    if memory is None:
+        yield State(*read_problem(binding, read_reference, read_model, backend))
+    else:
+        with streamed(binding, read_reference, read_model, backend, memory) as state:
+            yield state
+
+
+def check_streams(method: str) -> None:
+    """Refuse a method that holds both models in memory.
+
+    Raises:
+        InputError: naming those that do not.
+
+    """
+    if not _streams(method):
+        name = method.partition(":")[0]
+        able = ", ".join(name for name, known in METHODS.items() if known.streams)
+        raise InputError(
+            f"method '{name}' holds both models in memory, which cannot be bounded; leave out "
+            f"--max-memory, or take one of {able}"
+        )
+
+
+def _streams(method: str) -> bool:
+    name = method.partition(":")[0]
+    return name in METHODS and METHODS[name].streams
 
 
 def _resolved(

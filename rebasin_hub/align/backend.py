@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rebasin_hub.align import narrow
 from rebasin_hub.align.room import Room
 from rebasin_hub.errors import InputError, MissingExtraError
 
-__all__ = ["Array", "Backend", "select"]
+__all__ = ["Array", "Backend", "narrowed", "select"]
 
 Array: TypeAlias = Any
 """An array of the backend's library."""
+
+Dtype: TypeAlias = Any
+"""An element type of the backend's library."""
 
 CHUNK = 1 << 22
 """How many numbers are widened to float64 at a time."""
@@ -27,10 +31,14 @@ ROWS = 1 << 16
 
 @dataclass(frozen=True)
 class Backend:
-    """An array library with its device: `xp` follows the array API standard."""
+    """An array library with its device: `xp` follows the array API standard.
+
+    `narrow` says that blocks stay in bfloat16 or float16, and products of them are float32.
+    """
 
     xp: Any
     device: str | None = None
+    narrow: bool = False
 
     @property
     def widest(self) -> np.dtype[Any]:
@@ -41,6 +49,8 @@ class Backend:
         """Bring an array to the device; on NumPy the array itself."""
         if self.device is None:
             return array
+        if array.dtype.name == "bfloat16":  # which torch does not know by NumPy's name
+            return self.asarray(array.view(np.int16)).view(self.xp.bfloat16)
         # torch takes neither read-only arrays nor negative strides; the copy has none of them.
         return self.xp.asarray(np.array(array, order="C"), device=self.device)
 
@@ -103,14 +113,31 @@ class Backend:
             return np.may_share_memory(a, b)
         return bool(a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr())
 
-    def add_product(self, total: Array, a: Array, b: Array) -> None:
-        """Add `a @ b.T` to `total` in place, (n, m) from (n, k) and (m, k)."""
+    def product_type(self, *dtypes: Dtype) -> Dtype:
+        """Return the type of products of arrays of these types."""
+        return self.xp.result_type(*dtypes, *([self.xp.float32] if self.narrow else []))
+
+    def wide(self, array: Array) -> Array:
+        """Return an array in a type that can be computed with, itself unless it is narrow."""
+        return self.xp.astype(array, self.product_type(array.dtype), copy=False)
+
+    def product(self, a: Array, b: Array) -> Array:
+        """Return `a @ b.T`, (n, m) from (n, k) and (m, k), in the type of products."""
+        if self.narrow and a.dtype == b.dtype != self.product_type(a.dtype):
+            return narrow.product(a, b)
+        if a.dtype != b.dtype:
+            a, b = (self.xp.astype(x, self.product_type(a.dtype, b.dtype)) for x in (a, b))
+        return a @ self.xp.matrix_transpose(b)
+
+    def add_product(self, total: Array, a: Array, b: Array, sign: int = 1) -> None:
+        """Add `sign * a @ b.T` to `total` in place, (n, m) from (n, k) and (m, k)."""
         if not a.dtype == b.dtype == total.dtype:
-            total += a @ self.xp.matrix_transpose(b)
+            made = self.product(a, b)
+            total += made if sign > 0 else -made
         elif self.device is not None:
-            total.addmm_(a, b.T)
+            total.addmm_(a, b.T, alpha=sign)
         elif total.size and a.size:
-            _add_product(total, a, b)
+            _add_product(total, a, b, sign)
 
     def inner(self, a: Array, b: Array) -> float:
         """Return the inner product of two arrays of one shape, accumulated in float64."""
@@ -183,8 +210,13 @@ def select(device: str) -> Backend:
     return _torch("cpu" if device == "cpu:torch" else device)
 
 
-def _add_product(total: NDArray[Any], a: NDArray[Any], b: NDArray[Any]) -> None:
-    """Add `a @ b.T` by BLAS, which needs no array for the product.
+def narrowed(backend: Backend) -> Backend:
+    """Return the backend, told to leave narrow blocks as they are stored where nothing is lost."""
+    return replace(backend, narrow=narrow.is_exact(str(backend.device)))
+
+
+def _add_product(total: NDArray[Any], a: NDArray[Any], b: NDArray[Any], sign: int) -> None:
+    """Add `sign * a @ b.T` by BLAS, which needs no array for the product.
 
     BLAS reads arrays by columns: it is given the transpose of everything.
     """
@@ -194,7 +226,7 @@ def _add_product(total: NDArray[Any], a: NDArray[Any], b: NDArray[Any]) -> None:
     left, left_is_turned = (b, 0) if b.flags.f_contiguous else (np.ascontiguousarray(b).T, 1)
     right, right_is_turned = (a, 1) if a.flags.f_contiguous else (np.ascontiguousarray(a).T, 0)
     gemm(
-        1.0,
+        float(sign),
         left,
         right,
         beta=1.0,

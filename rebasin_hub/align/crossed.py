@@ -62,9 +62,9 @@ class Crossed:
             fixed = {name: new[name] for name in order[len(rest) :]}
             old = new | sources(group, {n: numbering[n][part] for n in fixed}, batch, fixed)
             total = sum(
-                self._rows(a, self.rows[part], new, math.prod(kept))
+                self.backend.wide(self._rows(a, self.rows[part], new, math.prod(kept)))
                 @ self.backend.xp.matrix_transpose(
-                    self._rows(b, self.columns[part], old, math.prod(kept))
+                    self.backend.wide(self._rows(b, self.columns[part], old, math.prod(kept)))
                 )
                 for a, b in self.blocks
             )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from rebasin_hub.align.backend import Array, Backend
+from rebasin_hub.align.later import Later, after
 from rebasin_hub.align.problem import Problem, memory_order, places_of
 from rebasin_hub.bind.axes import Block
 from rebasin_hub.permute import SymmetryGroup
@@ -57,12 +58,15 @@ class Family:
 def families(problem: Problem) -> tuple[Family, ...]:
     """Return every family that stands on a term, in the order of the group's factors."""
     group = problem.group
+    moving = [{atom.permutation for atom in term.block.atoms} for term in problem.terms]
     found = []
     for root in group.roots:
         members = group.family(root)
         own = SymmetryGroup({name: group.factors[name] for name in members})
         views, anchored = [], False
         for number, term in enumerate(problem.terms):
+            if moving[number].isdisjoint(members):
+                continue
             order = memory_order(term.block)
             for factors, active in _views(term.block, own):
                 frozen = tuple(atom for atom in order if atom not in active)
@@ -73,12 +77,20 @@ def families(problem: Problem) -> tuple[Family, ...]:
     return tuple(found)
 
 
-def operand(backend: Backend, array: Array, view: View, unaligned: Collection[int] = ()) -> Array:
+def operand(
+    backend: Backend, array: Array | Later, view: View, unaligned: Collection[int] = ()
+) -> Array | Later:
     """Bring a block to the shape of its active atoms, with all others flattened into a last axis.
 
     Coordinates along the atoms at `unaligned` cannot be compared between the models yet: they are
     sorted by value, which makes the result independent of how these atoms are numbered.
     """
+    shape = tuple(array.shape[n] for n in view.active)
+    width = math.prod(array.shape) // max(1, math.prod(shape))
+    return after(array, (*shape, width), lambda x: _operand(backend, x, view, unaligned))
+
+
+def _operand(backend: Backend, array: Array, view: View, unaligned: Collection[int]) -> Array:
     xp = backend.xp
     frozen = view.frozen or [n for n in range(array.ndim) if n not in view.active]
     kept = [n for n in frozen if n not in unaligned]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rebasin_hub.align.family import Family, families, operand
+from rebasin_hub.align.later import made
 from rebasin_hub.align.method import Found, Options
 from rebasin_hub.align.state import State
 from rebasin_hub.align.weight import update
@@ -66,8 +67,10 @@ def _update(state: State, family: Family) -> bool:
     backend = state.problem.backend
     similarity = backend.numpy(
         sum(
-            operand(backend, state.problem.terms[view.term].a, view)
-            @ backend.xp.matrix_transpose(operand(backend, state.b[view.term], view))
+            backend.product(
+                made(operand(backend, state.problem.terms[view.term].a, view)),
+                made(operand(backend, state.block(view.term), view)),
+            )
             for view in family.views
         )
     )

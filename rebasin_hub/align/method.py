@@ -83,6 +83,7 @@ class Method:
     settings: a frozen dataclass of numbers, booleans and texts, each with a default.
     needs: `evidence` if there has to be a network with data, `either` if a setting decides.
     source: paper and section.
+    streams: whether it takes blocks one after the other, and so from where they are stored.
     """
 
     search: Search
@@ -90,6 +91,7 @@ class Method:
     settings: type = NoSettings
     needs: Literal["weights", "evidence", "either"] = "weights"
     source: str = ""
+    streams: bool = False
 
     def with_settings(self, name: str, given: Mapping[str, str]) -> object:
         """Return the method's settings with some of them read from text.

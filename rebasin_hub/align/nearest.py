@@ -12,11 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rebasin_hub.align.backend import Array, Backend
+from rebasin_hub.align.later import Later, made
 from rebasin_hub.align.room import Room
 from rebasin_hub.permute import Index
 
@@ -55,7 +57,10 @@ LARGEST, SMALLEST = 1e30, 1e-30
 Floats = NDArray[np.float64]
 
 
-def nearest(backend: Backend, pairs: Sequence[tuple[Array, Array]]) -> Index | None:
+Pairs: TypeAlias = Sequence[tuple[Array | Later, Array | Later]]
+
+
+def nearest(backend: Backend, pairs: Pairs) -> Index | None:
     """Return the best numbering of B's units if every one of A's has its nearest there.
 
     Args:
@@ -81,7 +86,7 @@ def nearest(backend: Backend, pairs: Sequence[tuple[Array, Array]]) -> Index | N
     return search.run(needed)
 
 
-def _needed(backend: Backend, pairs: Sequence[tuple[Array, Array]], width: int) -> int | None:
+def _needed(backend: Backend, pairs: Pairs, width: int) -> int | None:
     """Return how many coordinates should tell pairs from others; None if that saves nothing.
 
     It is judged by a few units. Of Gaussian ones with variance 1, the squared distance of two that
@@ -91,14 +96,15 @@ def _needed(backend: Backend, pairs: Sequence[tuple[Array, Array]], width: int) 
     xp, size = backend.xp, int(pairs[0][0].shape[0])
     some = np.arange(0, size, -(-size // PROBED_UNITS))
     blocks_a, blocks_b = zip(*pairs, strict=True)
-    a = _sampled(backend, [_rows(backend, rows, some) for rows in blocks_a], PROBED_WIDTH)
+    a = _rows(backend, _sampled(backend, blocks_a, PROBED_WIDTH), some)
     b = _sampled(backend, blocks_b, PROBED_WIDTH)
     near = a @ xp.matrix_transpose(b) - xp.sum(b * b, axis=1) / 2
     best = backend.numpy(xp.argmax(near, axis=1))
-    squares_a = _row_products(backend, zip(blocks_a, blocks_a, strict=True), some, some)
-    squares_b = _row_products(backend, zip(blocks_b, blocks_b, strict=True), best, best)
-    products = _row_products(backend, pairs, some, best)
-    squares = squares_a + squares_b
+    squares, products = np.zeros(len(some)), np.zeros(len(some))
+    for left, right in pairs:
+        x, y = _rows(backend, made(left), some), _rows(backend, made(right), best)
+        products += backend.row_products(x, y)
+        squares += backend.row_products(x, x) + backend.row_products(y, y)
     alive = squares > 0
     if not alive.any():
         return None
@@ -108,7 +114,7 @@ def _needed(backend: Backend, pairs: Sequence[tuple[Array, Array]], width: int) 
     return int(needed) if LEAST_SAVED * needed < width and needed < WIDEST else None
 
 
-def _sampled(backend: Backend, blocks: Sequence[Array], width: int) -> Array:
+def _sampled(backend: Backend, blocks: Sequence[Array | Later], width: int) -> Array:
     """Return evenly spaced coordinates of units, side by side, in the type that holds them all."""
     ends = np.cumsum([int(rows.shape[1]) for rows in blocks])
     places = np.arange(width) * int(ends[-1]) // width
@@ -116,8 +122,8 @@ def _sampled(backend: Backend, blocks: Sequence[Array], width: int) -> Array:
     for rows, end in zip(blocks, ends, strict=True):
         first = end - int(rows.shape[1])
         own = places[(first <= places) & (places < end)] - first
-        parts.append(backend.take(rows, backend.asarray(own), 1))
-    kind = backend.xp.result_type(*parts)
+        parts.append(backend.take(made(rows), backend.asarray(own), 1))
+    kind = backend.product_type(*(part.dtype for part in parts))
     return backend.xp.concat([backend.xp.astype(part, kind, copy=False) for part in parts], axis=1)
 
 
@@ -126,16 +132,16 @@ class _Units:
     """The units of one model as rows of several blocks, with the squares of their norms."""
 
     backend: Backend
-    blocks: Sequence[Array]
+    blocks: Sequence[Array | Later]
     squares: Floats
 
     @classmethod
-    def of(cls, backend: Backend, blocks: Sequence[Array]) -> _Units:
+    def of(cls, backend: Backend, blocks: Sequence[Array | Later]) -> _Units:
         return cls(backend, blocks, _row_products(backend, zip(blocks, blocks, strict=True)))
 
     def any(self, units: Index) -> bool:
         """Tell whether a number of these units is not zero; its square may have vanished."""
-        taken = (_rows(self.backend, rows, units) for rows in self.blocks) if len(units) else ()
+        taken = (_rows(self.backend, made(x), units) for x in self.blocks) if len(units) else ()
         return any(bool(self.backend.xp.any(rows != 0)) for rows in taken)
 
     def sampled(self, width: int, scale: float, units: Index | None) -> tuple[Array, Floats]:
@@ -238,14 +244,16 @@ def _beside(backend: Backend, sample: Array, *columns: Floats) -> Array:
 
 def _row_products(
     backend: Backend,
-    blocks: Iterable[tuple[Array, Array]],
+    blocks: Iterable[tuple[Array | Later, Array | Later]],
     units: Index | None = None,
     others: Index | None = None,
 ) -> Floats:
     """Return ⟨a, b⟩ for pairs of rows, over all blocks: products and sums in float64."""
     size, room = None if units is None else len(units), Room()
     total: Floats = np.zeros(0)
-    for a, b in blocks:
+    for left, right in blocks:
+        a = made(left)
+        b = a if right is left else made(right)
         size = int(a.shape[0]) if size is None else size
         total = total if len(total) else np.zeros(size)
         for part, columns in _parts(backend, a, size):
@@ -255,6 +263,7 @@ def _row_products(
                 for side, index in ((a, units), (b, others))
             )
             total[part] += backend.row_products(x, y)
+        del a, b, x, y  # before the next ones are made
     return total
 
 

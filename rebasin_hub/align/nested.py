@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from rebasin_hub.align.backend import Backend
 from rebasin_hub.align.crossed import Crossed, Numbering, sources
+from rebasin_hub.align.later import made
 from rebasin_hub.align.nearest import nearest
 from rebasin_hub.align.similarity import Grams, Operand, Similarities, chunks
 from rebasin_hub.assign import solve_assignment
@@ -42,7 +43,7 @@ def solve_family(
         proven = nearest(backend, [(op.a, op.b) for op in operands])
         if proven is not None:
             return {root: proven}
-        total = sum(op.a @ backend.xp.matrix_transpose(op.b) for op in operands)
+        total = sum(backend.product(made(op.a), made(op.b)) for op in operands)
         return {root: solve_assignment(backend.numpy(total), certify=False).columns}
     values = np.zeros((size, size))
     inner = {

@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rebasin_hub.align.backend import Array, Backend
+from rebasin_hub.align.pieces import pieces
+from rebasin_hub.align.stored import Reading, Stored, finite, kinds_of, memory_order
 from rebasin_hub.bind import Binding
 from rebasin_hub.bind.axes import Block, BoundTensor
 from rebasin_hub.errors import NotFiniteError
 from rebasin_hub.permute import Element, Index, SymmetryGroup
 from rebasin_hub.rearrange import Read
+from rebasin_hub.shelf import Shelf
 from rebasin_hub.tensors import DTYPES
 
-__all__ = ["Problem", "Term", "memory_order", "places_of", "read_problem", "renumbered"]
+__all__ = [
+    "Problem",
+    "Term",
+    "counting",
+    "memory_order",
+    "places_of",
+    "read_problem",
+    "renumbered",
+    "stored_problem",
+]
 
 
 @dataclass(frozen=True, eq=False)
 class Term:
     """One block of the reference on the device: the objective adds ⟨a, renumbered b⟩.
 
+    In searches that stream, `a` is a `Later`.
     `scale` is the product of the norms, which bounds the term's magnitude under any renumbering.
     """
 
@@ -50,23 +64,37 @@ class Problem:
 
 @dataclass(eq=False)
 class _Reader:
+    """Gathers what the blocks of two models add to a problem, one after the other."""
+
     backend: Backend
+    streams: bool
     terms: list[Term] = field(default_factory=list)
-    model: list[Array] = field(default_factory=list)
+    model: list[Any] = field(default_factory=list)
     constants: list[float] = field(default_factory=list)
     squares_a: list[float] = field(default_factory=list)
     squares_b: list[float] = field(default_factory=list)
 
-    def add(self, block: Block, a: NDArray[np.floating], b: NDArray[np.floating]) -> None:
-        on_a, on_b = (_laid_out(self.backend, block, array) for array in (a, b))
+    def add(self, a: Stored, b: Stored) -> None:
+        block, on_a, on_b = a.block, a.array(), b.array()
         square_a, square_b = (self.backend.inner(x, x) for x in (on_a, on_b))
         self.squares_a.append(square_a)
         self.squares_b.append(square_b)
         if any(atom.permutation is not None for atom in block.atoms):
-            self.terms.append(Term(block, on_a, math.sqrt(square_a) * math.sqrt(square_b)))
-            self.model.append(on_b)
+            scale = math.sqrt(square_a) * math.sqrt(square_b)
+            self.terms.append(Term(block, a.later() if self.streams else on_a, scale))
+            self.model.append(b if self.streams else on_b)
         else:
             self.constants.append(self.backend.inner(on_a, on_b))
+
+    def problem(self, binding: Binding) -> Problem:
+        return Problem(
+            binding.group,
+            self.backend,
+            tuple(self.terms),
+            math.fsum(self.constants),
+            math.sqrt(math.fsum(self.squares_a)),
+            math.sqrt(math.fsum(self.squares_b)),
+        )
 
 
 def read_problem(
@@ -83,61 +111,61 @@ def read_problem(
         NotFiniteError: naming the tensors on permutations that hold NaN or infinity.
 
     """
-    reader, bad = _Reader(backend), []
-    for tensor in binding.tensors:
-        if tensor.statistic or not _counts(binding, tensor):
-            continue
-        a, b = _widened(tensor.stack(read_reference), tensor.stack(read_model), backend)
+
+    def once(read: Read, tensor: BoundTensor) -> Reading:
+        array = tensor.stack(read)
+        return lambda: array
+
+    reader = _Reader(backend, streams=False)
+    _read(binding, reader, [partial(once, read) for read in (read_reference, read_model)])
+    return reader.problem(binding), reader.model
+
+
+def stored_problem(
+    binding: Binding, read_reference: Read, read_model: Read, backend: Backend, shelf: Shelf
+) -> tuple[Problem, list[Stored]]:
+    """Return the problem of `read_problem` without holding either model.
+
+    Every block is read again whenever it is needed, as far as `shelf` does not hold its tensor as
+    it is stored.
+    """
+
+    def on_shelf(which: int, read: Read, tensor: BoundTensor) -> Reading:
+        key = (which, str(tensor.names.flat[0]))
+        return partial(shelf.get, key, partial(tensor.stack, read))
+
+    reader, reads = _Reader(backend, streams=True), enumerate((read_reference, read_model))
+    _read(binding, reader, [partial(on_shelf, which, read) for which, read in reads])
+    return reader.problem(binding), reader.model
+
+
+def _read(
+    binding: Binding, reader: _Reader, sides: Sequence[Callable[[BoundTensor], Reading]]
+) -> None:
+    """Give a reader all blocks that count, of A and of B; see `read_problem`."""
+    bad: list[str] = []
+    for tensor in counting(binding):
+        readings = [side(tensor) for side in sides]
+        a, b = (reading() for reading in readings)
+        kinds = kinds_of(reader.backend, a, b)
         endless = [
             f"{tensor.label} of the {which}"
             for which, array in (("reference", a), ("model", b))
-            if not np.isfinite(array).all()
+            if not finite(array, kinds)
         ]
         if endless and not _moves(tensor):
             continue
         bad += endless
-        for real_a, real_b in _real_parts(a, b):
-            for block in tensor.blocks if not bad else ():
-                reader.add(block, real_a, real_b)
+        del a, b  # from here on, who reads decides what is held
+        for kind in kinds if not bad else ():
+            for block in pieces(tensor):
+                reader.add(*(Stored(reader.backend, block, reading, kind) for reading in readings))
     if bad:
         more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""  # noqa: PLR2004
         raise NotFiniteError(
             f"weights that have to be compared hold NaN or infinity: {', '.join(bad[:5])}{more}; "
             "repair them, or renumber with a permutation that was found otherwise"
         )
-    problem = Problem(
-        binding.group,
-        backend,
-        tuple(reader.terms),
-        math.fsum(reader.constants),
-        math.sqrt(math.fsum(reader.squares_a)),
-        math.sqrt(math.fsum(reader.squares_b)),
-    )
-    return problem, reader.model
-
-
-def memory_order(block: Block) -> tuple[int, ...]:
-    """Return a block's atoms in the order in which memory should hold them, the slowest first.
-
-    Of two that are moved, one comes first and one last, such as the channels of a kernel: the
-    units of either are then the rows or the columns of one matrix, and products of them need no
-    copy. Where more are moved, there is no such order.
-    """
-    natural = tuple(range(len(block.atoms)))
-    moving = tuple(number for number in natural if block.atoms[number].permutation is not None)
-    if len(moving) not in {1, 2} or moving == natural[-1:]:
-        return natural
-    fixed = (number for number in natural if number not in moving)
-    return (moving[0], *fixed, *moving[1:])
-
-
-def _laid_out(backend: Backend, block: Block, stored: NDArray[np.floating]) -> Array:
-    """Bring a block to the device; memory holds it in its order."""
-    array, order = block.of(stored), memory_order(block)
-    if order == tuple(range(len(order))):
-        return backend.asarray(array)
-    there = backend.asarray(np.ascontiguousarray(array.transpose(order)))
-    return backend.xp.permute_dims(there, tuple(map(order.index, range(len(order)))))
 
 
 def renumbered(backend: Backend, block: Block, array: Array, element: Element) -> Array:
@@ -180,30 +208,12 @@ def _moves(tensor: BoundTensor) -> bool:
     return any(atom.permutation is not None for block in tensor.blocks for atom in block.atoms)
 
 
-def _counts(binding: Binding, tensor: BoundTensor) -> bool:
-    return DTYPES[binding.header[str(tensor.names.flat[0])].dtype].floating
-
-
-def _widened(
-    a: NDArray[np.generic], b: NDArray[np.generic], backend: Backend
-) -> tuple[NDArray[np.inexact], NDArray[np.inexact]]:
-    """Bring two arrays to the type that they are multiplied in."""
-    double = any(x.dtype in (np.float64, np.complex128) for x in (a, b))
-    dtype = backend.widest if double else np.dtype(np.float32)
-    if any(x.dtype.kind == "c" for x in (a, b)):
-        dtype = np.result_type(dtype, np.complex64)
-    return a.astype(dtype, copy=False), b.astype(dtype, copy=False)
-
-
-def _real_parts(
-    a: NDArray[np.inexact], b: NDArray[np.inexact]
-) -> Iterator[tuple[NDArray[np.floating], NDArray[np.floating]]]:
-    """Split complex arrays; the real inner product is the sum over both parts."""
-    if a.dtype.kind == "c":
-        yield a.real, b.real
-        yield a.imag, b.imag
-    else:
-        yield a, b  # type: ignore[misc]
+def counting(binding: Binding) -> Iterator[BoundTensor]:
+    """Yield the tensors that count: floats that are no running statistics."""
+    for tensor in binding.tensors:
+        dtype = binding.header[str(tensor.names.flat[0])].dtype
+        if DTYPES[dtype].floating and not tensor.statistic:
+            yield tensor
 
 
 def places_of(block: Block) -> Mapping[str, tuple[int, ...]]:

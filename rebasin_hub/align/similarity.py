@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from rebasin_hub.align.backend import Array, Backend
 from rebasin_hub.align.crossed import Crossed
 from rebasin_hub.align.family import View
+from rebasin_hub.align.later import Later, made
 from rebasin_hub.permute import SymmetryGroup
 
 __all__ = ["Grams", "Operand", "Similarities", "chunks"]
@@ -25,7 +26,7 @@ __all__ = ["Grams", "Operand", "Similarities", "chunks"]
 BUDGET = 1 << 25
 """Numbers of Gram arrays that are held at a time, if one pair has no more."""
 
-Blocks: TypeAlias = Mapping[tuple[str, ...], Sequence[tuple[Array, Array]]]
+Blocks: TypeAlias = Mapping[tuple[str, ...], Sequence[tuple[Array | Later, Array | Later]]]
 """For each set of factors what stands on it, of A and of B: (root, size of each, all the rest)."""
 
 Grams: TypeAlias = Mapping[tuple[str, ...], NDArray[Any]]
@@ -40,8 +41,8 @@ class Operand:
     """A block of both models, in the shape that `operand` gives it for a view."""
 
     view: View
-    a: Array
-    b: Array
+    a: Array | Later
+    b: Array | Later
 
 
 def chunks(
@@ -75,7 +76,9 @@ def _slices(group: SymmetryGroup, blocks: Blocks) -> Iterator[tuple[slice, slice
 
 
 def _is_crossed(
-    group: SymmetryGroup, kind: tuple[str, ...], blocks: Sequence[tuple[Array, Array]]
+    group: SymmetryGroup,
+    kind: tuple[str, ...],
+    blocks: Sequence[tuple[Array | Later, Array | Later]],
 ) -> bool:
     """Tell whether the root's dependents cross, with a Gram array larger than the blocks.
 
@@ -103,10 +106,11 @@ def _similarities(
 ) -> Similarities:
     similarities: dict[tuple[str, ...], NDArray[Any] | Crossed] = {}
     for kind, whole in blocks.items():
-        part = [(a[rows], b[columns]) for a, b in whole]
+        part = ((made(a)[rows], made(b)[columns]) for a, b in whole)
         if _is_crossed(group, kind, whole):
-            pairs = np.indices((len(part[0][0]), len(part[0][1]))).reshape(2, -1)
-            similarities[kind] = Crossed(backend, kind, tuple(part), *pairs)
+            blocks_here = tuple(part)
+            pairs = np.indices((len(blocks_here[0][0]), len(blocks_here[0][1]))).reshape(2, -1)
+            similarities[kind] = Crossed(backend, kind, blocks_here, *pairs)
         else:
             similarities[kind] = backend.numpy(sum(_gram(backend, a, b) for a, b in part))
     return similarities
@@ -116,7 +120,7 @@ def _gram(backend: Backend, a: Array, b: Array) -> Array:
     """Return the Gram array of all pairs of two blocks' first indices."""
     xp = backend.xp
     flat_a, flat_b = (xp.reshape(x, (-1, x.shape[-1])) for x in (a, b))
-    gram = xp.reshape(flat_a @ xp.matrix_transpose(flat_b), (*a.shape[:-1], *b.shape[:-1]))
+    gram = xp.reshape(backend.product(flat_a, flat_b), (*a.shape[:-1], *b.shape[:-1]))
     rank = a.ndim - 1
     gram = xp.permute_dims(gram, (0, rank, *range(1, rank), *range(rank + 1, 2 * rank)))
     return xp.reshape(gram, (-1, *gram.shape[2:]))

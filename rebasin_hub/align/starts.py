@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 
 from rebasin_hub.align.family import Family, View, operand
+from rebasin_hub.align.later import after
 from rebasin_hub.align.nested import solve_family
 from rebasin_hub.align.problem import Problem
 from rebasin_hub.align.similarity import Operand
@@ -99,7 +100,9 @@ def _features(
     a, b = (operand(backend, block, view, folded) for block in blocks)
     if rng is not None:
         weights = rng.exponential(size=a.shape[-1])
-        a = a * backend.xp.astype(backend.asarray(weights.astype(backend.widest)), a.dtype)
+        each = backend.asarray(weights.astype(backend.widest))
+        each = backend.xp.astype(each, backend.product_type(a.dtype))
+        a = after(a, a.shape, lambda x: backend.wide(x) * each)
     return Operand(view, a, b)
 
 

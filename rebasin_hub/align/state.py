@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from rebasin_hub.align.backend import Array
-from rebasin_hub.align.family import Family
+from rebasin_hub.align.family import Family, View
+from rebasin_hub.align.later import made
 from rebasin_hub.align.problem import Problem, renumbered
 from rebasin_hub.align.room import Room
 from rebasin_hub.align.totals import Totals
 from rebasin_hub.errors import ProofError
 from rebasin_hub.permute import Element, Index
 
-__all__ = ["State"]
+__all__ = ["Slices", "State"]
 
 GAIN = 1e-12
 """Share of the terms' scale that counts as a gain: above the rounding of float64 sums."""
@@ -30,9 +31,12 @@ LITTLE = 1 << 25
 MOST = 0.75
 """Share of an axis that moves from which on it is handled as a whole."""
 
+FEW = 0.06
+"""Share of the fastest axis in memory that moves up to which its numbers are written one by one."""
+
 
 @dataclass(frozen=True, eq=False)
-class _Slices:
+class Slices:
     """What a step does to one term: A there, B there before and after it.
 
     `at` are the indices along `axis` that take part, or None for all of them; `index` is the whole
@@ -56,7 +60,7 @@ class State:
     B as it was read is not kept beside it: going back is renumbering, too.
     """
 
-    def __init__(self, problem: Problem, b: list[Array]) -> None:
+    def __init__(self, problem: Problem, b: Sequence[Array]) -> None:
         self.problem = problem
         self.element: dict[str, Index] = problem.group.identity()
         self._b = list(b)
@@ -101,10 +105,11 @@ class State:
         """Renumber one family, whatever the objective is then."""
         self._take(family, step, self._slices(family, step, None))
 
-    def _take(self, family: Family, step: Mapping[str, Index], changes: Iterable[_Slices]) -> None:
+    def _take(self, family: Family, step: Mapping[str, Index], changes: Iterable[Slices]) -> None:
         for slices in changes:
             self._follow(family, slices)
             self._write(slices)
+            del slices  # before the next ones are made
         self._totals.renumber(family, step[family.root])
         own = {name: self.element[name] for name in family.group.factors}
         self.element = self.element | family.group.compose(step, own)
@@ -117,16 +122,13 @@ class State:
                 than rounding, which cannot happen.
 
         """
-        inner = self.problem.backend.inner
         # A family may stand on all tensors of a large model: then one after the other, twice.
         room = self._room if self._is_little(family) else None
         self._room.clear()
-        changes: Iterable[_Slices] = self._slices(family, step, room)
+        changes: Iterable[Slices] = self._slices(family, step, room)
         kept = None if room is None else list(changes)
-        gain = math.fsum(
-            inner(slices.a, slices.new) - inner(slices.a, slices.old)
-            for slices in (changes if kept is None else kept)
-        )
+        # `map` keeps none of them.
+        gain = math.fsum(map(self._gain, changes if kept is None else kept))
         scale = math.fsum(self.problem.terms[number].scale for number in family.terms)
         if gain > GAIN * scale:
             self.gained += gain
@@ -139,24 +141,29 @@ class State:
             )
         return False
 
+    def _gain(self, slices: Slices) -> float:
+        inner = self.problem.backend.inner
+        return inner(slices.a, slices.new) - inner(slices.a, slices.old)
+
     def _is_little(self, family: Family) -> bool:
         numbers: int = sum(math.prod(self._b[number].shape) for number in family.terms)
         return numbers <= LITTLE
 
     def _rounding(self, family: Family) -> float:
         kinds = {str(self._b[n].dtype).removeprefix("torch.") for n in family.terms}
-        return max(ROUNDING[kind] for kind in kinds)
+        return max(ROUNDING.get(kind, ROUNDING["float32"]) for kind in kinds)
 
     def _value(self, number: int) -> float:
         value = self._values[number]
         if value is None:
-            value = self.problem.backend.inner(self.problem.terms[number].a, self._b[number])
+            a, b = made(self.problem.terms[number].a), made(self._b[number])
+            value = self.problem.backend.inner(a, b)
             self._values[number] = value
         return value
 
     def _slices(
         self, family: Family, step: Mapping[str, Index], room: Room | None
-    ) -> Iterator[_Slices]:
+    ) -> Iterator[Slices]:
         """Yield for each term that a step moves the slices of it that are not as before.
 
         The next one is made from the state as it is then.
@@ -170,36 +177,45 @@ class State:
         source = backend.asarray(part.pop(family.root))
         alone = len(step) == 1 and family.linear
         index = backend.asarray(step[family.root]) if alone else None
-        for view in {view.term: view for view in family.views}.values():
-            term, b, axis = self.problem.terms[view.term], self._b[view.term], view.active[0]
-            if whole:
-                if index is not None:
-                    new = backend.take(b, index, axis, room)
-                else:
-                    new = renumbered(backend, term.block, b, step)
-                if new is not b:
-                    yield _Slices(view.term, axis, None, index, term.a, b, new)
-                continue
-            a, old, new = (
-                backend.take(array, places, axis, room)
-                for array, places in ((term.a, at), (b, at), (b, source))
-            )
-            new = renumbered(backend, term.block, new, part)
-            yield _Slices(view.term, axis, at, index, a, old, new)
 
-    def _follow(self, family: Family, slices: _Slices) -> None:
+        def of(view: View) -> Slices | None:
+            term, axis = self.problem.terms[view.term], view.active[0]
+            if not whole:
+                a = backend.take(made(term.a), at, axis, room)
+                b = made(self._b[view.term])
+                old, new = (backend.take(b, places, axis, room) for places in (at, source))
+                new = renumbered(backend, term.block, new, part)
+                return Slices(view.term, axis, at, index, a, old, new)
+            b = made(self._b[view.term])
+            if index is not None:
+                new = backend.take(b, index, axis, room)
+            else:
+                new = renumbered(backend, term.block, b, step)
+            if new is b:
+                return None
+            return Slices(view.term, axis, None, index, made(term.a), b, new)
+
+        # Nothing here keeps what is made.
+        yield from filter(None, map(of, {view.term: view for view in family.views}.values()))
+
+    def _follow(self, family: Family, slices: Slices) -> None:
         """Tell the matrices of other families what has changed."""
         watched = self._totals.watched(slices.number, family)
         if not watched:
             return
-        # What was there before is not needed any more, but may belong to somebody else.
-        free = slices.at is not None or slices.number in self._own
-        into = slices.old if free else None
-        difference = self.problem.backend.xp.subtract(slices.new, slices.old, out=into)
+        backend = self.problem.backend
+        if backend.narrow and backend.product_type(slices.new.dtype) != slices.new.dtype:
+            # A difference need not be a number of the narrow type; two products lose nothing.
+            changes = [(slices.new, 1), (slices.old, -1)]
+        else:
+            # What was there before is not needed any more, but may belong to somebody else.
+            free = slices.at is not None or slices.number in self._own
+            into = slices.old if free else None
+            changes = [(backend.xp.subtract(slices.new, slices.old, out=into), 1)]
         for total, view in watched:
-            self._totals.add(total, view, slices.a, difference)
+            self._totals.add(total, view, slices.a, changes)
 
-    def _write(self, slices: _Slices) -> None:
+    def _write(self, slices: Slices) -> None:
         number, backend = slices.number, self.problem.backend
         if number not in self._own:
             source = self._b[number] if slices.at is not None else slices.new
@@ -208,7 +224,11 @@ class State:
         block = self._b[number]
         if slices.at is None:
             block[...] = slices.new
-        elif slices.index is not None and backend.is_fastest(block, slices.axis):
+        elif (
+            slices.index is not None
+            and len(slices.at) > FEW * len(slices.index)
+            and backend.is_fastest(block, slices.axis)
+        ):
             backend.renumber_fastest(block, slices.index)
         else:
             backend.put(block, slices.at, slices.axis, slices.new)

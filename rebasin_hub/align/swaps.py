@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from rebasin_hub.align.backend import Array
 from rebasin_hub.align.family import Family, operand
+from rebasin_hub.align.later import made
 from rebasin_hub.align.state import State
 from rebasin_hub.permute import Index
 
@@ -40,7 +41,8 @@ def swap_gains(state: State, family: Family) -> NDArray[np.float64]:
     size = family.group.factors[family.root].size
     gains = np.zeros((size, size))
     for number in family.terms:
-        a, b = state.problem.terms[number].a, state.block(number)
+        blocks = (state.problem.terms[number].a, state.block(number))
+        a, b = (backend.wide(made(block)) for block in blocks)
         views = [view for view in family.views if view.term == number]
         for view in views:
             rows_a, rows_b = (operand(backend, x, view) for x in (a, b))

@@ -15,16 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rebasin_hub.align.backend import Array
-from rebasin_hub.align.family import Family, View, operand
+from rebasin_hub.align.family import Family, View, families, operand
+from rebasin_hub.align.later import Later, made
 from rebasin_hub.align.nearest import nearest
 from rebasin_hub.align.problem import Problem
-from rebasin_hub.align.room import Room
 from rebasin_hub.assign import solve_assignment
-from rebasin_hub.assign.small import SMALL, solve_small
+from rebasin_hub.assign.small import SMALL, is_finite, solve_small
 from rebasin_hub.errors import NotFiniteError
 from rebasin_hub.permute import Index
 
-__all__ = ["Totals"]
+__all__ = ["Matrices", "Totals"]
 
 LEAST_ROOM = 1 << 30
 """Bytes of matrices that are kept in any case."""
@@ -38,17 +38,36 @@ difference is less work than the product, so that it never pays to make this sma
 """
 
 
+class Matrices:
+    """Where matrices of families are between updates: in memory."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, Array] = {}
+
+    def get(self, root: str) -> Array:
+        """Return a family's matrix; who changes it puts it back."""
+        return self._held[root]
+
+    def put(self, root: str, matrix: Array) -> None:
+        """Keep a family's matrix."""
+        self._held[root] = matrix
+
+    def room(self, root: str) -> Array | None:
+        """Return a matrix that may be overwritten, if there is one."""
+        return self._held.get(root)
+
+
 @dataclass(eq=False)
 class _Total:
-    """One family's matrix (units of A, units of B), and prices of its columns from earlier.
+    """What is known of one family's matrix (units of A, units of B), and prices of its columns.
 
-    `width` counts the numbers of each unit that the matrix was made of as a whole, `added` those of
-    the differences since then; without `width` the matrix is out of date.
+    `kept` says that there is room for it. `width` counts the numbers of each unit that it was made
+    of as a whole, `added` those of the differences since then; without `width` it is out of date.
     """
 
     family: Family
     prices: NDArray[np.float64] | None = None
-    matrix: Array | None = None
+    kept: bool = False
     width: int = 0
     added: int = 0
 
@@ -58,14 +77,21 @@ class Totals:
 
     What is kept takes no more memory than one of the two models, or a gibibyte; families for
     which there is no room left have their matrix made anew each time.
+
+    Args:
+        problem: what is solved.
+        matrices: where they are kept; in memory by default.
+
     """
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, matrices: Matrices | None = None) -> None:
         self._problem = problem
+        self._matrices = matrices or Matrices()
         self._known: dict[str, _Total] = {}
         self._rows: dict[View, Array] = {}
-        self._room = Room()
-        self._left = max(LEAST_ROOM, sum(_bytes(term.a) for term in problem.terms))
+        self._most = max(LEAST_ROOM, sum(_bytes(term.a) for term in problem.terms))
+        self._left = self._most
+        self._left_for_rows: int | None = None
 
     @staticmethod
     def fit(family: Family) -> bool:
@@ -77,11 +103,12 @@ class Totals:
         for total in self._known.values():
             total.width, total.prices = 0, None
 
-    def matched(self, family: Family, b: Sequence[Array]) -> Index:
+    def matched(self, family: Family, b: Sequence[Array | Later]) -> Index:
         """Return the best numbering of a family, going on from the prices of its last one."""
         backend, total = self._problem.backend, self._known.setdefault(family.root, _Total(family))
-        matrix = total.matrix
-        if not total.width:
+        if total.width:
+            matrix = self._matrices.get(family.root)
+        else:
             pairs = [(self._units(v), operand(backend, b[v.term], v)) for v in family.views]
             found = nearest(backend, pairs)
             if found is not None:
@@ -99,7 +126,9 @@ class Totals:
             total.prices = total.prices[index]
         if total.width:
             backend = self._problem.backend
-            backend.renumber_fastest(total.matrix, backend.asarray(index))
+            matrix = self._matrices.get(family.root)
+            backend.renumber_fastest(matrix, backend.asarray(index))
+            self._matrices.put(family.root, matrix)
 
     def watched(self, number: int, mover: Family) -> list[tuple[_Total, View]]:
         """Return the matrices in which a term takes part, but for that of its mover."""
@@ -111,31 +140,41 @@ class Totals:
             if view.term == number
         ]
 
-    def add(self, total: _Total, view: View, a: Array, difference: Array) -> None:
-        """Follow a neighbour: the same slices of a term's A, and how those of B have changed."""
+    def add(
+        self, total: _Total, view: View, a: Array, changes: Sequence[tuple[Array, int]]
+    ) -> None:
+        """Follow a neighbour: the same slices of a term's A, and how those of B have changed.
+
+        That is a sum of arrays, each with its sign.
+        """
         backend = self._problem.backend
         total.added += math.prod(a.shape) // a.shape[view.active[0]]
         if total.added > WIDER * total.width:
             total.width = 0
             return
-        left, right = operand(backend, a, view), operand(backend, difference, view)
-        backend.add_product(total.matrix, left, right)
+        left = operand(backend, a, view)
+        matrix = self._matrices.get(total.family.root)
+        for change, sign in changes:
+            backend.add_product(matrix, left, operand(backend, change, view), sign)
+        self._matrices.put(total.family.root, matrix)
 
-    def _made(self, total: _Total, pairs: Sequence[tuple[Array, Array]]) -> Array:
+    def _made(self, total: _Total, pairs: Sequence[tuple[Array | Later, Array | Later]]) -> Array:
         """Make a family's matrix anew, and keep it if there is room."""
         backend, xp, width = self._problem.backend, self._problem.backend.xp, 0
-        matrix = total.matrix
+        matrix = self._matrices.room(total.family.root)
         if matrix is None:
             # Types may differ between terms.
-            kind = xp.result_type(*(rows for pair in pairs for rows in pair))
-            size, device = pairs[0][0].shape[0], pairs[0][0].device
-            matrix = xp.empty((size, size), dtype=kind, device=device)
+            kind = backend.product_type(*(rows.dtype for pair in pairs for rows in pair))
+            size = pairs[0][0].shape[0]
+            matrix = xp.empty((size, size), dtype=kind, device=backend.device)
         matrix[:] = 0
         for left, right in pairs:
-            backend.add_product(matrix, left, right)
+            backend.add_product(matrix, made(left), made(right))
             width += left.shape[-1]
-        if total.matrix is not None or self._keep(matrix):
-            total.matrix, total.width, total.added = matrix, width, 0
+        total.kept = total.kept or self._keep(matrix)
+        if total.kept:
+            self._matrices.put(total.family.root, matrix)
+            total.width, total.added = width, 0
         return matrix
 
     def _solved(
@@ -145,29 +184,42 @@ class Totals:
         if len(matrix) >= SMALL:
             solved = solve_assignment(matrix, start=prices)
             return solved.column_prices, solved.columns
-        prices = np.zeros(len(matrix)) if prices is None else prices
-        self._room.clear()
-        remainder = self._room.array((1, *matrix.shape), np.float64)
-        np.subtract(matrix, prices, out=remainder[0])
-        # In float64 no sum of float32 numbers overflows.
-        if not np.isfinite(remainder.sum()):
+        # The products of finite numbers may overflow all the same.
+        if not is_finite(matrix):
             raise NotFiniteError(
                 "the products of two models' weights overflow float32; scale the weights down, or "
                 "store them as float64"
             )
-        columns, raised, _ = solve_small(remainder, certify=False)
-        # Not every solver leaves prices, and any will do to start from.
-        return prices + np.nan_to_num(raised[0]), columns[0]
+        columns, prices = solve_small(matrix, np.zeros(len(matrix)) if prices is None else prices)
+        return prices, columns
 
-    def _units(self, view: View) -> Array:
+    def _units(self, view: View) -> Array | Later:
         """Return A's units as rows, which are laid out once if there is room."""
         if view in self._rows:
             return self._rows[view]
         a = self._problem.terms[view.term].a
         rows = operand(self._problem.backend, a, view)
-        if self._problem.backend.shares(a, rows) or self._keep(rows):
+        if not isinstance(a, Later) and (self._problem.backend.shares(a, rows) or self._fits(rows)):
             self._rows[view] = rows
         return rows
+
+    def _fits(self, rows: Array) -> bool:
+        """Tell whether there is room for A's units beside all matrices, which come first.
+
+        So which matrices are kept, and with it every rounding, does not depend on how A is held.
+        """
+        if self._left_for_rows is None:
+            fitting = [family for family in families(self._problem) if self.fit(family)]
+            matrices = sum(
+                family.group.factors[family.root].size ** 2
+                * max(self._problem.terms[number].a.itemsize for number in family.terms)
+                for family in fitting
+            )
+            self._left_for_rows = max(0, self._most - matrices)
+        if _bytes(rows) > self._left_for_rows:
+            return False
+        self._left_for_rows -= _bytes(rows)
+        return True
 
     def _keep(self, array: Array) -> bool:
         """Tell whether there is room for an array, which then is taken."""
@@ -177,5 +229,5 @@ class Totals:
         return True
 
 
-def _bytes(array: Array) -> int:
+def _bytes(array: Array | Later) -> int:
     return int(math.prod(array.shape)) * int(array.itemsize)

@@ -36,6 +36,7 @@ from rebasin_hub.app.many import align_many
 from rebasin_hub.app.merging import EXAMPLE as MERGE_EXAMPLE
 from rebasin_hub.app.merging import merge
 from rebasin_hub.app.options import (
+    AlignMemory,
     Batch,
     Data,
     Device,
@@ -62,6 +63,12 @@ from rebasin_hub.errors import RebasinError, StoppedError
 
 __all__ = ["app", "main"]
 
+_RENUMBER = "Renumber and merge"
+_COMPARE = "Compare"
+_MEASURE = "Measure"
+_KEEP = "Convert, keep and publish"
+_SPECS = "Specs, and a first look"
+
 app = typer.Typer(
     name="rebasin-hub",
     help=(
@@ -73,14 +80,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(spec_app, name="spec")
+app.add_typer(spec_app, name="spec", rich_help_panel=_SPECS)
 app.add_typer(
     lazy_group(
         "rebasin_hub.app.registry",
-        text="A registry of models on this machine: immutable numbered versions, movable aliases, "
-        "lineage, and `which FILE`. A version is named NAME (the newest), NAME@ALIAS or NAME:3.",
+        text="Keep versions of models on this machine: immutable and numbered, with movable "
+        "aliases and their lineage, and found again by their weights. A version is named NAME (the "
+        "newest), NAME@ALIAS or NAME:3.",
     ),
     name="registry",
+    rich_help_panel=_KEEP,
 )
 app.add_typer(
     lazy_group(
@@ -89,8 +98,9 @@ app.add_typer(
         "page.",
     ),
     name="experiment",
+    rich_help_panel=_MEASURE,
 )
-app.add_typer(hub_app, name="hub")
+app.add_typer(hub_app, name="hub", rich_help_panel=_KEEP)
 
 
 def _version(wanted: bool) -> None:
@@ -109,7 +119,8 @@ def common(
 
 
 @app.command(
-    epilog="Example: `rebasin-hub canonicalize model.safetensors --reference base.safetensors`"
+    epilog="Example: `rebasin-hub canonicalize model.safetensors --reference base.safetensors`",
+    rich_help_panel=_RENUMBER,
 )
 def canonicalize(
     model: ModelPath,
@@ -173,7 +184,9 @@ def canonicalize(
 
 
 @app.command(
-    epilog="Example: `rebasin-hub align b.safetensors a.safetensors -o b-to-a.safetensors`"
+    epilog="Example: `rebasin-hub align b.safetensors a.safetensors -o b-to-a.safetensors "
+    "--max-memory 4GB`",
+    rich_help_panel=_RENUMBER,
 )
 def align(
     model: ModelPath,
@@ -199,6 +212,7 @@ def align(
     device: Device = "auto",
     restarts: Restarts = None,
     seed: Seed = 0,
+    max_memory: AlignMemory = None,
     force: Force = False,
     json: Json = False,
 ) -> None:
@@ -222,6 +236,7 @@ def align(
         seconds=seconds,
         task=task,
         options=task_options(data, None, batch, settings, seed),
+        bound=bound_of(max_memory),
     )
     with progress_bar() as progress:
         result = align_models(
@@ -237,7 +252,8 @@ def align(
 
 
 @app.command(
-    epilog="Example: `rebasin-hub apply b-to-a.safetensors b.safetensors -o b2.safetensors`"
+    epilog="Example: `rebasin-hub apply b-to-a.safetensors b.safetensors -o b2.safetensors`",
+    rich_help_panel=_RENUMBER,
 )
 def apply(
     permutations: Annotated[
@@ -285,11 +301,14 @@ def apply(
 
 
 @app.command(
-    epilog="Example: `rebasin-hub compose c-to-b.safetensors b-to-a.safetensors -o ca.safetensors`"
+    epilog="Example: `rebasin-hub compose c-to-b.safetensors b-to-a.safetensors -o ca.safetensors`",
+    rich_help_panel=_RENUMBER,
 )
 def compose(
-    first: Annotated[Path, typer.Argument(help="The file that is applied first.")],
-    second: Annotated[Path, typer.Argument(help="The file that is applied next.")],
+    first: Annotated[Path, typer.Argument(help="The file that is applied first.", metavar="FIRST")],
+    second: Annotated[
+        Path, typer.Argument(help="The file that is applied next.", metavar="SECOND")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Where to write.", metavar="OUT")],
     force: Force = False,
     json: Json = False,
@@ -303,30 +322,14 @@ def compose(
     show(inspect_file(output), json=json)
 
 
-app.command(epilog=MERGE_EXAMPLE)(merge)
-app.command(epilog=CONVERT_EXAMPLE)(convert)
-app.command(epilog=BARRIER_EXAMPLE)(barrier)
-app.command(epilog=CONNECT_EXAMPLE)(connect)
-app.command(name="align-many", epilog=MANY_EXAMPLE)(align_many)
-app.command(epilog="Example: `rebasin-hub tasks`")(tasks)
+app.command(epilog=MERGE_EXAMPLE, rich_help_panel=_RENUMBER)(merge)
+app.command(name="align-many", epilog=MANY_EXAMPLE, rich_help_panel=_RENUMBER)(align_many)
 
 
-@app.command(epilog="Example: `rebasin-hub methods`")
-def methods(json: Json = False) -> None:
-    """List the methods of aligning, with their settings."""
-    from rebasin_hub.align import METHODS
-    from rebasin_hub.align.method import MethodKind
-    from rebasin_hub.report import show
-
-    show([MethodKind.of(name, method) for name, method in METHODS.items()], json=json)
-
-
-app.command(epilog=PUSH_EXAMPLE)(push)
-app.command(epilog=PULL_EXAMPLE)(pull)
-app.command(epilog=CARD_EXAMPLE)(card)
-
-
-@app.command(epilog="Example: `rebasin-hub verify model.safetensors model.canonical.safetensors`")
+@app.command(
+    epilog="Example: `rebasin-hub verify model.safetensors model.canonical.safetensors`",
+    rich_help_panel=_COMPARE,
+)
 def verify(
     a: Annotated[Path, typer.Argument(help="A checkpoint.", metavar="A")],
     b: Annotated[Path, typer.Argument(help="Another one.", metavar="B")],
@@ -360,7 +363,10 @@ def verify(
     raise typer.Exit(0 if result.same else 1)
 
 
-@app.command(epilog="Example: `rebasin-hub digest model.safetensors model.canonical.safetensors`")
+@app.command(
+    epilog="Example: `rebasin-hub digest model.safetensors model.canonical.safetensors`",
+    rich_help_panel=_COMPARE,
+)
 def digest(
     models: Annotated[list[Path], typer.Argument(help="Checkpoints.", metavar="MODEL…")],
     spec: SpecOption = None,
@@ -398,9 +404,14 @@ def digest(
         show(found, json=True)
 
 
-@app.command(epilog="Example: `rebasin-hub inspect model.safetensors`")
+@app.command(
+    epilog="Example: `rebasin-hub inspect model.safetensors`",
+    rich_help_panel=_COMPARE,
+)
 def inspect(
-    file: Annotated[Path, typer.Argument(help="A checkpoint or a permutation file.")],
+    file: Annotated[
+        Path, typer.Argument(help="A checkpoint or a permutation file.", metavar="FILE")
+    ],
     spec: SpecOption = None,
     size: Sizes = None,
     tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
@@ -418,7 +429,28 @@ def inspect(
     show(seen, json=json, tensors=tensors)
 
 
-@app.command(epilog="Example: `rebasin-hub demo -o demo`")
+app.command(epilog=BARRIER_EXAMPLE, rich_help_panel=_MEASURE)(barrier)
+app.command(epilog=CONNECT_EXAMPLE, rich_help_panel=_MEASURE)(connect)
+app.command(epilog="Example: `rebasin-hub tasks`", rich_help_panel=_MEASURE)(tasks)
+
+
+@app.command(epilog="Example: `rebasin-hub methods`", rich_help_panel=_MEASURE)
+def methods(json: Json = False) -> None:
+    """List the methods of aligning, with their settings."""
+    from rebasin_hub.align import METHODS
+    from rebasin_hub.align.method import MethodKind
+    from rebasin_hub.report import show
+
+    show([MethodKind.of(name, method) for name, method in METHODS.items()], json=json)
+
+
+app.command(epilog=CONVERT_EXAMPLE, rich_help_panel=_KEEP)(convert)
+app.command(epilog=PUSH_EXAMPLE, rich_help_panel=_KEEP)(push)
+app.command(epilog=PULL_EXAMPLE, rich_help_panel=_KEEP)(pull)
+app.command(epilog=CARD_EXAMPLE, rich_help_panel=_KEEP)(card)
+
+
+@app.command(epilog="Example: `rebasin-hub demo -o demo`", rich_help_panel=_SPECS)
 def demo(
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Where to put the files.", metavar="DIR")

@@ -52,9 +52,9 @@ _SIZE = re.compile(r"(\d{1,15})(\.\d{1,9})?\s*([KMGT]?)(i?)B?", re.IGNORECASE)
 ModelPath = Annotated[
     Path,
     typer.Argument(
-        help="A .safetensors, .pt, .pth, .bin, .ckpt, .onnx, .npz, .msgpack or .gguf file, a "
-        "Hugging Face directory, "
-        "org/name[@revision] on the Hub, or registry:name[@alias].",
+        help="A .safetensors, .pt, .pth, .bin, .ckpt, .onnx, .pt2, .npz, .msgpack or .gguf file, a "
+        "Hugging Face directory, org/name[@revision] or hf://… on the Hub, or "
+        "registry:name[@alias].",
         metavar="MODEL",
     ),
 ]
@@ -104,6 +104,16 @@ MaxMemory = Annotated[
     typer.Option(
         "--max-memory",
         help="Hold tensors of so many bytes at a time; a few of the largest by default.",
+        metavar="2GB",
+    ),
+]
+AlignMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory",
+        help="Hold so many bytes of both models and of what is made of them, and read the rest "
+        "again when it is needed; the result is the same. By default all, if that is at most half "
+        "of the memory that is free.",
         metavar="2GB",
     ),
 ]
@@ -180,7 +190,7 @@ def bytes_of(text: str) -> int:
         factor = 1 << 10 * list(_UNITS).index(unit.upper())
     size = round(float(whole + (part or "")) * factor)
     if size < 1:
-        raise typer.BadParameter(f"'{text}' is no size; it has a byte at least")
+        raise typer.BadParameter(f"'{text}' is no size; give a byte at least, such as 500MB")
     return size
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from rebasin_hub.bind import Binding
@@ -51,7 +52,8 @@ def canonicalize(
         permutations: where to write the permutation file as well.
         force: replace existing outputs.
         dry_run: only return the plan; no weight is read.
-        bound: how many bytes of tensors are held at a time; aligning to a reference takes more.
+        bound: how many bytes of tensors are held at a time, also where a reference is aligned to,
+            unless `matching` has a method that holds both models.
         progress: told of each stage.
 
     Raises:
@@ -75,7 +77,8 @@ def canonicalize(
                 check_output(model.checkpoint, output, others=[target.checkpoint], force=force)
                 inputs = [path, reference]
                 free_output(permutations, force=force, inputs=inputs, output=output)
-                found = None if dry_run else _match(target, model, matching, progress)
+                bounded = replace(matching, bound=bound)
+                found = None if dry_run else _match(target, model, bounded, progress)
         if found is None:
             return steps
         return write(

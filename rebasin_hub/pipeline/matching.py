@@ -8,17 +8,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from rebasin_hub.align import METHODS, RESTARTS, Alignment, Evidence, Watch, align, parse_method
+from rebasin_hub.align import (
+    METHODS,
+    RESTARTS,
+    Alignment,
+    Evidence,
+    Watch,
+    align,
+    check_streams,
+    parse_method,
+)
 from rebasin_hub.align.result import Progress as Step
 from rebasin_hub.bind import Binding
 from rebasin_hub.errors import InputError, NotFiniteError, RebasinError, StoppedError
 from rebasin_hub.permfile import PermutationFile
 from rebasin_hub.permute import Element
 from rebasin_hub.pipeline.apply import check_spec
+from rebasin_hub.pipeline.memory import to_stream
 from rebasin_hub.pipeline.models import AUTOMATIC, Choice, Model, open_like, open_model
 from rebasin_hub.pipeline.progress import Progress, counting
 from rebasin_hub.pipeline.write import Found, default_output, free_output
 from rebasin_hub.rearrange import Read, rearranged
+from rebasin_hub.stream import A_FEW, Bound
 from rebasin_hub.tasks import Network, Options, Task
 
 __all__ = ["WEIGHT_MATCHING", "Aligned", "Matching", "Seen", "align_models"]
@@ -36,6 +47,8 @@ class Matching:
     start: a permutation file to start from.
     seconds: the time limit of each search.
     task: what methods that look at the network are given, with its `options`.
+    bound: how many bytes of two models are held at a time, by methods that can read them again; by
+        default all, if that is at most half of the memory that is free, else as many as that.
     """
 
     method: str = "weight"
@@ -46,6 +59,7 @@ class Matching:
     seconds: float | None = None
     task: str | None = None
     options: Options = field(default_factory=Options)
+    bound: Bound = A_FEW
 
     def check(self) -> None:
         """Refuse an unknown method or setting, before any file is opened.
@@ -121,7 +135,14 @@ class Matching:
             evidence=evidence,
             watch=watch,
             restarts=restarts or self.restarts or RESTARTS,
+            memory=self.memory(binding),
         )
+
+    def memory(self, binding: Binding) -> int | None:
+        """Return how many bytes of two models are held at a time; None for all of them."""
+        if not METHODS[parse_method(self.method)[0]].streams:
+            return None
+        return to_stream(binding) if self.bound.nbytes is None else self.bound.nbytes
 
     def watch(self, progress: Progress | None, what: str = "") -> Watch:
         """Return what follows a search: its time limit starts now."""
@@ -213,6 +234,8 @@ def align_models(
 
     """
     matching.check()
+    if matching.bound.nbytes is not None:
+        check_streams(matching.method)
     inputs = [path, reference, *([matching.start] if matching.start else [])]
     free_output(output, force=force, inputs=inputs)
     with open_model(path, choice) as model, open_like(reference, model) as target:
@@ -221,8 +244,9 @@ def align_models(
             result = matching.run(target, model, progress, watch=watch)
         if output is not None:
             read = counting(model.read, model.header, progress, "digesting")
-            found = Found(result.element, result.method, result, target.digest())
-            _file(found, model, read).save(output, force=force)
+            digest = target.digest(bound=matching.bound)
+            found = Found(result.element, result.method, result, digest)
+            _file(found, model, read, matching.bound).save(output, force=force)
         return Aligned(
             model=path,
             reference=reference,
@@ -235,9 +259,10 @@ def align_models(
         )
 
 
-def _file(found: Found, model: Model, read: Read) -> PermutationFile:
-    renumbered = model.digest(rearranged(model.binding, found.element, model.read))
-    return found.file(model, model.digest(read), renumbered)
+def _file(found: Found, model: Model, read: Read, bound: Bound = A_FEW) -> PermutationFile:
+    renumbered = rearranged(model.binding, found.element, model.read)
+    digests = (model.digest(reader, bound=bound) for reader in (read, renumbered))
+    return found.file(model, *digests)
 
 
 @contextmanager

@@ -23,18 +23,23 @@ def stage(progress: Progress | None, name: str) -> Callable[[int, int], None] | 
 
 
 def counting(read: Read, header: Header, progress: Progress | None, name: str) -> Read:
-    """Return a reader that tells `progress(name, done, total)` how many bytes it has read."""
+    """Return a reader that tells `progress(name, done, total)` how many bytes it has read.
+
+    Each tensor counts once: what needs one again tells of itself.
+    """
     if progress is None:
         return read
     total, done = sum(info.nbytes for info in header.values()), 0
-    lock = Lock()
+    lock, known = Lock(), set[str]()
 
     def read_and_count(tensor: str) -> Array:
         nonlocal done
         array = read(tensor)
         with lock:  # several threads may read
-            done = min(total, done + array.nbytes)
-            progress(name, done, total)
+            if tensor not in known:
+                known.add(tensor)
+                done = min(total, done + array.nbytes)
+                progress(name, done, total)
         return array
 
     return read_and_count

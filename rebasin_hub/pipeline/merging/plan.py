@@ -11,6 +11,7 @@ from pathlib import Path
 from rebasin_hub.errors import OutputError
 from rebasin_hub.formats.checkpoint import Checkpoint
 from rebasin_hub.pipeline.matching import Matching
+from rebasin_hub.pipeline.memory import held
 from rebasin_hub.pipeline.merging.probe import Speed, probe
 from rebasin_hub.pipeline.merging.recipe import Recipe
 from rebasin_hub.pipeline.models import Model
@@ -159,7 +160,7 @@ def estimate_of(
         restarts = RESTARTS if matching.restarts is None else matching.restarts
         work = each * runs * SWEEPS * (restarts if matching.method == "weight" else 0)
         seconds["aligning"] = work + readers * models[0].nbytes / speed.read
-        memory["aligning"] = _alignment_memory(models[0])
+        memory["aligning"] = matching.memory(models[0].binding) or held(models[0].binding)
     if recipe.measured is not None:
         states = len(models) + 2
         memory["task"] = states * 4 * models[0].parameters
@@ -184,17 +185,6 @@ def _merging_memory(models: Sequence[Model], header: Header, recipe: Recipe, bou
         for name, info in header.items()
     ]
     return max(0, *each, min(sum(each), bound.over(each)))
-
-
-def _alignment_memory(model: Model) -> int:
-    """Return the bytes of two models in the type that products are made in, and what is beside."""
-    counted = [
-        info.size * max(4, DTYPES[info.dtype].bits // 8)
-        for info in model.header.values()
-        if DTYPES[info.dtype].floating
-    ]
-    units = max((factor.size for factor in model.binding.group.factors.values()), default=0)
-    return 2 * sum(counted) + 2 * max(counted, default=0) + 3 * 8 * units**2
 
 
 def _alignment_seconds(model: Model, speed: Speed) -> float:

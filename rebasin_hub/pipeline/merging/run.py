@@ -107,7 +107,8 @@ def merge(
         matching: how to align.
         force: replace an existing output.
         dry_run: only return the plan; no weight is read, but for a few to see how fast that is.
-        bound: how many bytes of tensors are held at a time; aligning and measuring take more.
+        bound: how many bytes of tensors are held at a time; measuring takes more, and so does
+            aligning by a method that holds two models.
         progress: told of each stage.
 
     Raises:
@@ -118,6 +119,7 @@ def merge(
     """
     recipe = recipe or Recipe()
     matching.check()
+    matching = replace(matching, bound=bound)
     weighting = recipe.weighting(len(paths))
     with ExitStack() as stack:
         first = stack.enter_context(open_model(paths[0], choice))
