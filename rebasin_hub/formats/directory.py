@@ -116,9 +116,8 @@ def find_weights(directory: Path) -> Path:
             if all(_PARALLEL.fullmatch(name) for name in candidates):
                 raise FormatError(
                     f"{directory}: holds one model in {len(candidates)} parts, each with a slice "
-                    f"of every matrix ({_list(candidates)}); such parts are not put together here: "
-                    "convert them to Hugging Face's layout first, with transformers' script for "
-                    "Llama, and give what it writes"
+                    f"of every matrix ({_list(candidates)}); join those of Llama with `rebasin-hub "
+                    "convert DIRECTORY OUT --from-layout original`, and give what it writes"
                 )
             raise FormatError(
                 f"{directory}: holds {_list(candidates)} and no index that joins them; "

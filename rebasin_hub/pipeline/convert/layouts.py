@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from rebasin_hub.errors import FormatError, InputError
 from rebasin_hub.formats.checkpoint import Checkpoint
-from rebasin_hub.formats.config import read_json
+from rebasin_hub.formats.torch_parts import check_whole, params_of
 from rebasin_hub.pipeline.models import Choice, all_specs
 from rebasin_hub.spec import Spec
 from rebasin_hub.spec.layout import Layout, Moves
@@ -16,9 +15,6 @@ from rebasin_hub.specfile import find_spec
 from rebasin_hub.tensors import Header
 
 __all__ = ["find_moves"]
-
-PARAMS = "params.json"
-"""What lies beside original Llama checkpoints in the place of config.json."""
 
 
 def find_moves(
@@ -37,6 +33,8 @@ def find_moves(
         InputError: no spec has such a layout, or the tensors do not fit it.
 
     """
+    if back:
+        check_whole(source)
     specs = (find_spec(choice.spec),) if choice.spec is not None else all_specs()
     having = [spec for spec in specs if name in spec.layouts]
     if not having:
@@ -74,15 +72,10 @@ def _hint(spec: Spec, name: str, header: Header, *, back: bool) -> str:
 
 
 def _sizes(layout: Layout, source: Checkpoint, given: Mapping[str, int]) -> dict[str, int]:
-    config = source.config if source.config is not None else _params(source)
+    config = source.config if source.config is not None else params_of(source)
     found: dict[str, int] = {}
     for word, text in layout.sizes.items():
         size = config_size(text, config) if isinstance(text, str) else text
         if size is not None:
             found[word] = size
     return found | dict(given)
-
-
-def _params(source: Checkpoint) -> Mapping[str, Any]:
-    path = source.path.parent / PARAMS
-    return read_json(path) if path.is_file() else {}

@@ -15,6 +15,7 @@ from rebasin_hub.formats.export import Export, check_kind, export, kind_of
 from rebasin_hub.formats.onnx import OnnxCheckpoint
 from rebasin_hub.formats.shards import deal_out
 from rebasin_hub.formats.supply import Supply
+from rebasin_hub.formats.torch_parts import PartsCheckpoint, find_parts
 from rebasin_hub.pipeline.convert.cast import Cast, cast
 from rebasin_hub.pipeline.convert.plan import Piece, Pieces, Wish, into_graph, plan_pieces
 from rebasin_hub.pipeline.progress import Progress, stage
@@ -127,7 +128,7 @@ def convert(
     unless numbers were lost in a cast or tensors left out.
 
     Args:
-        path: the checkpoint; it is never changed.
+        path: the checkpoint, or a directory of a Llama model in parts; it is never changed.
         output: a .safetensors, .pt, .npz, .msgpack or .onnx file, or a directory.
         wish: what else to change.
         force: replace an existing output.
@@ -143,7 +144,7 @@ def convert(
     wish = wish or Wish()
     kind = kind_of(output)
     _check_options(output, kind, wish)
-    with open_checkpoint(path) as source, _graph(wish.into) as graph:
+    with _opened(path) as source, _graph(wish.into) as graph:
         others = [] if graph is None else [graph]
         target = check_output(source, output, others=others, kind=kind, force=force)
         pieces = plan_pieces(source, wish)
@@ -170,6 +171,11 @@ def convert(
             digest=digest_of(header, saved.tensors, stored.tied),
             notes=(*source.notes, *steps.notes, *saved.notes),
         )
+
+
+def _opened(path: Path) -> Checkpoint:
+    parts = find_parts(path) if path.is_dir() else []
+    return PartsCheckpoint(path, parts) if parts else open_checkpoint(path)
 
 
 def _check_options(output: Path, kind: str, wish: Wish) -> None:
