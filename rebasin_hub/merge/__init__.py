@@ -5,7 +5,7 @@ as long as their weights sum to one. So a model that is merged with a renumbered
 once aligned, is unchanged.
 """
 
-from rebasin_hub.merge.blend import combine, is_floating, overflowed
+from rebasin_hub.merge.blend import clashes, combine, is_floating, no_mean, overflowed
 from rebasin_hub.merge.methods import METHODS, Blend, Parts, Prepare, check, linear, slerp
 from rebasin_hub.merge.rounding import all_finite
 from rebasin_hub.merge.shares import balanced
@@ -22,10 +22,12 @@ __all__ = [
     "all_finite",
     "balanced",
     "check",
+    "clashes",
     "combine",
     "depths",
     "is_floating",
     "linear",
+    "no_mean",
     "normalized",
     "overflowed",
     "slerp",

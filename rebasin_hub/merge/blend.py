@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rebasin_hub.buffers import empty
-from rebasin_hub.errors import InputError
+from rebasin_hub.errors import InputError, NotFiniteError
 from rebasin_hub.merge.fused import Mean, mean_of
 from rebasin_hub.merge.methods import METHODS, Floats, check, linear, sums_to_one
 from rebasin_hub.merge.rounding import all_finite, store, widened
 from rebasin_hub.tensors import DTYPES, dtype_of
 
-__all__ = ["STRETCH", "combine", "is_floating", "overflowed"]
+__all__ = ["STRETCH", "clashes", "combine", "is_floating", "no_mean", "overflowed"]
 
 Array: TypeAlias = NDArray[np.generic]
 
@@ -131,6 +131,33 @@ def overflowed(arrays: Sequence[Array], merged: Array) -> int:
                 found &= np.isfinite(part[piece])
             lost += int(np.count_nonzero(found))
     return lost
+
+
+def clashes(arrays: Sequence[Array]) -> bool:
+    """Tell whether one of some arrays is infinite where another one is not the same.
+
+    Args:
+        arrays: the tensor of each model, of one shape; equal infinities are their own mean.
+
+    """
+    flat = [array.reshape(-1) for array in arrays]
+    with np.errstate(invalid="ignore"):
+        for piece in _stretches(flat[0].size, PIECE):
+            parts = [array[piece] for array in flat]
+            if not all(map(all_finite, parts)):
+                infinite = np.logical_or.reduce([np.isinf(part) for part in parts])
+                alike = np.logical_and.reduce([parts[0] == part for part in parts[1:]])
+                if (infinite & ~alike).any():
+                    return True
+    return False
+
+
+def no_mean(name: str) -> NotFiniteError:
+    """Return the error for a tensor whose infinite values `clashes` tells apart."""
+    return NotFiniteError(
+        f"{name}: holds infinite values that are not the same in all models, and so have no mean; "
+        "give all models the same ones"
+    )
 
 
 def _all_same_bits(arrays: Sequence[Array]) -> bool:

@@ -136,6 +136,6 @@ def check(method: str, count: int) -> None:
     if method not in METHODS:
         raise InputError(f"unknown merge method '{method}'; there are {', '.join(METHODS)}")
     if count < 2:  # noqa: PLR2004
-        raise InputError("a merge takes two models or more")
+        raise InputError("a merge takes two models or more; give them, or one recipe (.yaml)")
     if method == "slerp" and count != 2:  # noqa: PLR2004
         raise InputError(f"slerp merges two models, {count} were given; use --method linear")

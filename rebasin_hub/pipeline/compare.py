@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rebasin_hub.align import Alignment
 from rebasin_hub.errors import NotFiniteError
+from rebasin_hub.formats.raw import bytes_of
 from rebasin_hub.pipeline.matching import WEIGHT_MATCHING, Matching
 from rebasin_hub.pipeline.models import AUTOMATIC, Choice, Model, open_like, open_model
 from rebasin_hub.pipeline.ordering import NOT_EXACT, canonical_digest_of
@@ -24,6 +25,8 @@ __all__ = ["Comparison", "Difference", "Relation", "verify"]
 
 ROUNDING = 1e-2
 RELATED = 0.5
+STRETCH = 1 << 20
+"""Elements that are compared, and widened to float64, at a time."""
 
 
 class Relation(StrEnum):
@@ -42,9 +45,11 @@ class Difference:
     """How far apart two models are.
 
     Over their floating-point tensors: `relative` is ‖A − B‖ / ‖A‖ in the Frobenius norm, `cosine`
-    the cosine similarity, `largest` the largest absolute difference; NaN where weights are not
-    finite. Over all tensors: `equal` is the share of elements that are equal, bit for bit where
-    the types are. `other` names the tensors of integers and booleans that differ.
+    the cosine similarity, `largest` the largest absolute difference; NaN where weights are NaN.
+    Infinite values at the same place in both have no distance, and count in no norm; others are
+    infinitely far apart, and `infinite` names their tensors. Over all tensors: `equal` is the share
+    of elements that are equal, bit for bit where the types are. `other` names the tensors of
+    integers and booleans that differ.
     """
 
     relative: float
@@ -52,6 +57,7 @@ class Difference:
     largest: float
     equal: float
     other: tuple[str, ...]
+    infinite: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -154,7 +160,10 @@ def _tied_in_both(one: Model, other: Model) -> set[str]:
 def _shares(model: Model, name: str, first: str) -> bool:
     if name in model.checkpoint.tied or name in model.elsewhere:
         return True
-    return name not in model.header or model.read(name).tobytes() == model.read(first).tobytes()
+    if name not in model.header:
+        return True
+    one, other = (bytes_of(model.read(n), model.header[n].dtype) for n in (name, first))
+    return one == other
 
 
 def _nearly(
@@ -173,6 +182,14 @@ def _nearly(
         aligned=aligned,
         moved=other.binding.group.moved(result.element),
         alignment=result,
+        notes=(*exact.notes, *map(_infinitely_far, aligned.infinite)),
+    )
+
+
+def _infinitely_far(name: str) -> str:
+    return (
+        f"{name}: holds infinite values that are not the same in both models, so that their "
+        "distance is infinite"
     )
 
 
@@ -194,32 +211,43 @@ class _Sums:
     equal: int = 0
     count: int = 0
 
-    def add(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> None:
+    def add(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> bool:
+        """Add a tensor; tell whether its infinite values are the same in both models."""
+        same = True
         with np.errstate(invalid="ignore", over="ignore"):
             delta = x - y
+            if not math.isfinite(delta @ delta):
+                infinite = np.isinf(x) | np.isinf(y)
+                alike = x == y
+                same = bool(alike[infinite].all())
+                delta[infinite & alike] = 0
+                x, y = (np.where(infinite, 0, part) for part in (x, y))
             self.gap += float(delta @ delta)
             self.norm += float(x @ x)
             self.other_norm += float(y @ y)
             self.product += float(x @ y)
             # Unlike `max`, this keeps NaN.
             self.largest = float(np.maximum(self.largest, np.max(np.abs(delta), initial=0.0)))
+        return same
 
 
 def difference(one: Model, other: Model, read: Read, progress: Progress | None) -> Difference:
     """Measure how far another model, read through `read`, is from the first one.
 
-    Tensors are read one at a time; sums are accumulated in float64.
+    Tensors are read one at a time, and compared in stretches; sums are accumulated in float64.
     """
-    sums, unequal = _Sums(), []
+    sums, unequal, infinite = _Sums(), [], []
     read_one = counting(one.read, one.header, progress, "comparing")
     for name, info in one.header.items():
-        x, y = read_one(name), read(name)
-        same = _equal_elements(x, y)
+        kinds = (info.dtype, other.header[name].dtype)
+        floating = all(DTYPES[dtype].floating for dtype in kinds)
+        # What was read is let go of here, before the next is read.
+        same, alike = _compared(read_one(name), read(name), sums if floating else None)
         sums.equal += same
-        sums.count += x.size
-        if DTYPES[info.dtype].floating and DTYPES[other.header[name].dtype].floating:
-            sums.add(_numbers(x), _numbers(y))
-        elif same < x.size:
+        sums.count += info.size
+        if not alike:
+            infinite.append(name)
+        if not floating and same < info.size:
             unequal.append(name)
     scale = math.sqrt(sums.norm * sums.other_norm)
     return Difference(
@@ -228,7 +256,20 @@ def difference(one: Model, other: Model, read: Read, progress: Progress | None) 
         largest=sums.largest,
         equal=sums.equal / sums.count if sums.count else 1.0,
         other=tuple(unequal),
+        infinite=tuple(infinite),
     )
+
+
+def _compared(x: Array, y: Array, sums: _Sums | None) -> tuple[int, bool]:
+    """Return how many elements are equal, and whether the infinite ones are; add to sums if any."""
+    x, y = x.reshape(-1), y.reshape(-1)
+    same, alike = 0, True
+    for start in range(0, x.size, STRETCH):
+        part = slice(start, start + STRETCH)
+        same += _equal_elements(x[part], y[part])
+        if sums is not None:
+            alike &= sums.add(_numbers(x[part]), _numbers(y[part]))
+    return same, alike
 
 
 def _equal_elements(x: Array, y: Array) -> int:
@@ -239,6 +280,6 @@ def _equal_elements(x: Array, y: Array) -> int:
 
 
 def _numbers(array: Array) -> NDArray[np.float64]:
-    """Return the values as a vector; a complex number is two of them."""
-    flat = array.reshape(-1)
-    return (flat.view(np.float32) if flat.dtype == np.complex64 else flat).astype(np.float64)
+    """Return a vector's values; a complex number is two of them."""
+    parts = array.view(np.float32) if array.dtype == np.complex64 else array
+    return parts.astype(np.float64)

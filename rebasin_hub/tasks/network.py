@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from torch.func import functional_call, vmap
 from rebasin_hub.align.backend import select
 from rebasin_hub.barrier import TEMPERATURES, Scores, joined
 from rebasin_hub.errors import IncompatibleError
+from rebasin_hub.merge import no_mean
 from rebasin_hub.rearrange import Read
 from rebasin_hub.tasks.scoring import IGNORED
 from rebasin_hub.tasks.task import Advance, Network, Split, State, Subject
@@ -161,6 +163,8 @@ class TorchNetwork(Network):
                 continue
             # As a sum over differences: states that are equal give themselves back.
             mixed[name] = base + sum(weight * (state[name] - base) for state, weight in others)
+            if not math.isfinite(mixed[name].sum()):  # hardly ever
+                mixed[name] = _kept(name, mixed[name], base, [state[name] for state, _ in others])
         return mixed
 
     def score(
@@ -250,6 +254,21 @@ class TorchNetwork(Network):
 
         with exact():
             return list(vmap(run)(dict(stacked)))
+
+
+def _kept(name: str, mixed: Tensor, base: Tensor, others: Sequence[Tensor]) -> Tensor:
+    """Return what is mixed with infinite values that all have as they are: they differ by NaN.
+
+    Raises:
+        NotFiniteError: infinite values are not the same in all.
+
+    """
+    alike, infinite = torch.ones_like(base, dtype=torch.bool), torch.isinf(base)
+    for other in others:
+        alike, infinite = alike & (other == base), infinite | torch.isinf(other)
+    if (infinite & ~alike).any():
+        raise no_mean(name)
+    return torch.where(infinite, base, mixed)
 
 
 def _arguments(batch: Batch) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:

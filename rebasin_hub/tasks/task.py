@@ -96,7 +96,12 @@ class Network(ABC):
     def mix(self, states: Sequence[State], weights: Sequence[float]) -> State:
         """Return the weighted sum of states; integers and booleans are the first one's.
 
-        A weight of one among zeros gives that state's values bit for bit.
+        A weight of one among zeros gives that state's values bit for bit. Infinite values that all
+        states have stay.
+
+        Raises:
+            NotFiniteError: other infinite values, which have no mean.
+
         """
 
     @abstractmethod

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from rebasin_hub import zoo
 from rebasin_hub.barrier import TEMPERATURES
-from rebasin_hub.errors import IncompatibleError, InputError
+from rebasin_hub.errors import IncompatibleError, InputError, NotFiniteError
 from rebasin_hub.tasks import Split
 from rebasin_hub.tasks.network import (
     IGNORED,
@@ -191,6 +191,22 @@ def test_equal_states_mix_to_themselves(share) -> None:
     (state,) = states(net, 1)
     mixed = net.mix([state, state], [1 - share, share])
     assert all(torch.equal(mixed[name], state[name]) for name in mixed)
+
+
+def test_infinite_values_that_all_states_have_stay() -> None:
+    net = network()
+    one, two, three = (
+        {"limits": torch.tensor([-torch.inf, torch.inf, n]), "w": torch.tensor([torch.nan, n])}
+        for n in (1.0, 2.0, 3.0)
+    )
+    mixed = net.mix([one, two, three], [0.25, 0.5, 0.25])
+    assert mixed["limits"].tolist() == [-torch.inf, torch.inf, 2]
+    assert mixed["w"][1] == 2
+    for number in range(2):
+        other = {**two, "limits": two["limits"].clone()}
+        other["limits"][number] = 7
+        with pytest.raises(NotFiniteError, match="limits: holds infinite values"):
+            net.mix([one, other, three], [0.25, 0.5, 0.25])
 
 
 def test_integers_are_the_first_state_s() -> None:

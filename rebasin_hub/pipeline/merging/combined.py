@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from rebasin_hub.merge import all_finite, combine, overflowed
+from rebasin_hub.merge import all_finite, clashes, combine, no_mean, overflowed
 from rebasin_hub.pipeline.merging.plan import Weights
 from rebasin_hub.pipeline.merging.recipe import Recipe
 from rebasin_hub.pipeline.models import Model
@@ -33,13 +33,20 @@ class Combined:
     overflows: dict[str, int] = field(default_factory=dict)
 
     def __call__(self, name: str) -> Array:
-        """Return one merged tensor."""
+        """Return one merged tensor.
+
+        Raises:
+            NotFiniteError: it is infinite in one model, and not in the same way in another.
+
+        """
         arrays = [read(name) for read in self.readers]
         dtype, weights = self.header[name].dtype, self.weights[name]
         merged = combine(arrays, weights, method=self.recipe.method, dtype=dtype, reuse=True)
         del arrays
         if DTYPES[dtype].floating and not all_finite(merged):  # hardly ever, so they are read again
             again = [read(name) for read in self.readers]
+            if clashes([array for array, weight in zip(again, weights, strict=True) if weight]):
+                raise no_mean(name)
             if count := overflowed(again, merged):
                 self.overflows[name] = count
         return merged

@@ -9,6 +9,7 @@ import numpy as np
 
 from rebasin_hub.barrier import Scores, joined
 from rebasin_hub.errors import InputError
+from rebasin_hub.merge import all_finite, clashes, no_mean
 from rebasin_hub.rearrange import Read
 from rebasin_hub.tasks.arrays import Array, Samples
 from rebasin_hub.tasks.onnx.graph import Graph, Weight, first_line
@@ -70,10 +71,17 @@ class ONNXNetwork(Network):
                 mixed[name] = first
                 continue
             # As a sum over differences: states that are equal give themselves back.
-            for number, (state, weight) in enumerate(zip(states, weights, strict=True)):
-                if weight and number != heaviest:
-                    base = base + first.dtype.type(weight) * (state[name] - states[heaviest][name])
-            mixed[name] = base
+            total, others = base, []
+            with np.errstate(invalid="ignore"):
+                for number, (state, weight) in enumerate(zip(states, weights, strict=True)):
+                    if weight and number != heaviest:
+                        others.append(state[name])
+                        total = total + first.dtype.type(weight) * (state[name] - base)
+            if others and not all_finite(total):  # hardly ever: equal infinities differ by NaN
+                if clashes([base, *others]):
+                    raise no_mean(name)
+                total = np.where(np.isinf(base), base, total)
+            mixed[name] = total
         return mixed
 
     def score(
