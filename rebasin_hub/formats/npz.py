@@ -21,6 +21,7 @@ from rebasin_hub.formats.config import config_beside
 from rebasin_hub.formats.header import impossible
 from rebasin_hub.formats.raw import blank
 from rebasin_hub.formats.sniff import AGAIN, read_into
+from rebasin_hub.formats.zipped import open_zip
 from rebasin_hub.tensors import DTYPES, TensorInfo, dtype_of
 
 if TYPE_CHECKING:
@@ -63,10 +64,7 @@ class NpzCheckpoint(Checkpoint):
         self.files = (path,)
         self.metadata, self.tied = {}, {}
         self._lock = Lock()
-        try:
-            self._archive = zipfile.ZipFile(path)
-        except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
-            raise FormatError(f"{path}: is cut off or damaged ({error}); {AGAIN}") from None
+        self._archive = open_zip(path)
         try:
             self._records = _records(self._archive, path)
             self.config, self.notes = config_beside(path)

@@ -22,6 +22,7 @@ from rebasin_hub.formats.header import impossible
 from rebasin_hub.formats.raw import blank
 from rebasin_hub.formats.sniff import AGAIN, read_into
 from rebasin_hub.formats.torchfile import Archive
+from rebasin_hub.formats.zipped import open_zip
 from rebasin_hub.tensors import DTYPES, TensorInfo
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from rebasin_hub.formats.raw import Array, Bytes
     from rebasin_hub.formats.supply import Supply
 
-__all__ = ["ProgramCheckpoint", "check_program", "write_program"]
+__all__ = ["ProgramCheckpoint", "write_program"]
 
 _WEIGHTS, _LIST = "data/weights/", "_weights_config.json"
 _STRIDED = 7
@@ -93,10 +94,7 @@ class ProgramCheckpoint(Checkpoint):
         self.files = (path,)
         self.metadata = {}
         self._lock = Lock()
-        try:
-            self._archive = zipfile.ZipFile(path)
-        except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
-            raise FormatError(f"{path}: is cut off or damaged ({error}); {AGAIN}") from None
+        self._archive = open_zip(path)
         try:
             self.members = _members(path, self._archive)
             self._places = _places(path, self.members, self.member)
@@ -251,21 +249,6 @@ def _tied(path: Path, places: Mapping[str, _Place]) -> dict[str, str]:
 
 def _width(place: _Place) -> int:
     return DTYPES[place.info.dtype].numpy.itemsize
-
-
-def check_program(source: ProgramCheckpoint, header: Mapping[str, TensorInfo], out: Path) -> None:
-    """Refuse other types or shapes than a program was made for.
-
-    Raises:
-        OutputError: with the first one.
-
-    """
-    for name, info in source.header.items():
-        if header[name] != info:
-            raise OutputError(
-                f"{out}: the program takes {name!r} as {info.dtype} {list(info.shape)}, not as "
-                f"{header[name].dtype} {list(header[name].shape)}; write a .safetensors file"
-            )
 
 
 def write_program(file: NewFile, source: ProgramCheckpoint, supply: Supply) -> None:

@@ -11,14 +11,15 @@ from rebasin_hub.formats.atomic import new_directory, new_file
 from rebasin_hub.formats.directory import DirectoryCheckpoint, write_directory
 from rebasin_hub.formats.msgpack import MsgpackCheckpoint, check_msgpack, write_msgpack
 from rebasin_hub.formats.npz import NpzCheckpoint, check_npz, write_npz
-from rebasin_hub.formats.onnx import OnnxCheckpoint, check_types, data_files, write_onnx
-from rebasin_hub.formats.program import ProgramCheckpoint, check_program, write_program
+from rebasin_hub.formats.onnx import OnnxCheckpoint, data_files, write_onnx
+from rebasin_hub.formats.program import ProgramCheckpoint, write_program
 from rebasin_hub.formats.safetensors import write_safetensors
 from rebasin_hub.formats.supply import Supply
 from rebasin_hub.formats.target import check_output
 from rebasin_hub.formats.together import new_files
 from rebasin_hub.formats.torch import TorchCheckpoint
 from rebasin_hub.formats.torchfile import write_torch
+from rebasin_hub.formats.typed import check_types
 from rebasin_hub.stream import A_FEW, Bound
 from rebasin_hub.tensors import TensorInfo, dtype_of
 
@@ -182,7 +183,7 @@ def _write_file(
         write_msgpack(file, supply.header, supply, beside, source.order)
         _no_room(attachment, "a .msgpack file", supply)
     elif isinstance(source, ProgramCheckpoint) and target.kind == "pt2":
-        check_program(source, supply.header, target.path)
+        check_types(source, supply.header, target.path)
         write_program(file, source, supply)
         _no_room(attachment, "a program", supply)
     else:

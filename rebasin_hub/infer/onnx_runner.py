@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,26 +9,19 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, helper
 
 from rebasin_hub.errors import InputError
 from rebasin_hub.formats.onnx.places import scopes
 from rebasin_hub.infer.graph import Array
 from rebasin_hub.infer.onnx_flat import CHOICE
+from rebasin_hub.infer.onnx_session import open_session
 from rebasin_hub.infer.onnx_wide import widened
 from rebasin_hub.prove import TOLERANCE
-from rebasin_hub.tasks.onnx.graph import hollow
 from rebasin_hub.tensors import Header
 
-__all__ = ["OnnxRunner", "make_runner", "open_session"]
-
-MOST_BYTES = (1 << 31) - (1 << 24)
-"""A model that is handed over as one message holds fewer bytes of weights."""
-
-LARGE = 1 << 10
-"""Bytes of weights that can be given apart; smaller ones may be axes and shapes."""
+__all__ = ["OnnxRunner", "make_runner"]
 
 NARROW_TOLERANCE = 1e-4
 """The largest relative deviation that counts as rounding where a model runs in float32."""
@@ -45,51 +37,6 @@ ROUNDING = frozenset({"QuantizeLinear", "DynamicQuantizeLinear", "DynamicQuantiz
 
 SATURATING = frozenset({"Softmax", "Sigmoid", "Tanh", "HardSigmoid"})
 """Last operators that hide a change where they saturate: what they read is compared as well."""
-
-
-def open_session(path: Path, model: ModelProto) -> Any:  # noqa: ANN401 - onnxruntime has no types
-    """Return a session that runs a model as it is written.
-
-    Raises:
-        InputError: onnxruntime cannot run it.
-
-    """
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    try:
-        model, given = _apart(model)
-        options.add_external_initializers(list(given), list(given.values()))
-        session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise InputError(f"{path}: onnxruntime cannot run it: {reason}") from error
-    session.given = given  # it reads them where they lie
-    return session
-
-
-def _apart(model: ModelProto) -> tuple[ModelProto, dict[str, Any]]:
-    """Take the large weights out of a model that is too large for one message of protobuf."""
-    sizes = {tensor.name: _nbytes(tensor) for tensor in model.graph.initializer}
-    if sum(sizes.values()) <= MOST_BYTES:
-        return model, {}
-    bare, given = ModelProto(), {}
-    bare.CopyFrom(model)
-    for tensor in bare.graph.initializer:
-        if sizes[tensor.name] >= LARGE:
-            given[tensor.name] = onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(
-                numpy_helper.to_array(tensor), tensor.data_type
-            )
-            hollow(tensor)
-    return bare, given
-
-
-def _nbytes(tensor: TensorProto) -> int:
-    width: int = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-    return int(math.prod(tensor.dims)) * width
 
 
 def make_runner(

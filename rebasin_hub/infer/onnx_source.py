@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -27,7 +26,9 @@ from rebasin_hub.infer.onnx_flat import (
     unbranched_bodies,
 )
 from rebasin_hub.infer.onnx_graph import graph_of, weights_of
-from rebasin_hub.infer.onnx_runner import OnnxRunner, make_runner, open_session
+from rebasin_hub.infer.onnx_probe import Place, Probe, Seen
+from rebasin_hub.infer.onnx_runner import OnnxRunner, make_runner
+from rebasin_hub.infer.onnx_session import Apart
 from rebasin_hub.infer.onnx_turns import Turned, turned
 from rebasin_hub.tensors import Header
 
@@ -65,40 +66,42 @@ def from_onnx(
         InputError: it does not run, or the shapes do not fit.
 
     """
-    model, header, weights = read_onnx(path)
-    model = hoisted(model, header)
-    place = {tensor.name: tensor for tensor in model.graph.initializer}
-    for name, array in weights.items():
-        if name in place:
-            place[name].CopyFrom(numpy_helper.from_array(array, name))
-    names = [i.name for i in model.graph.input if i.name not in place]
+    model, header, weights, apart = read_onnx(path)
+    place = Place(path, header, apart)
+    initial = {tensor.name for tensor in model.graph.initializer}
+    names = [i.name for i in model.graph.input if i.name not in initial]
     if unknown := set(shapes) - set(names):
         raise InputError(
             f"{path}: has no input '{min(unknown)}'; its inputs are {', '.join(names)}"
         )
     rng = np.random.default_rng(seed)
     model = inlined(model, str(path))
-    feeds, seen = _first_run(path, model, shapes, rng)
-    model, seen = _flat(path, model, header, feeds, seen)
-    model, inside = _turned(path, model, header, feeds)
-    values = {**weights, **feeds, **seen, **inside.seen}
-    translated = graph_of(inside.model, header, values, path.name, inside.shapes)
+    feeds, seen = _first_run(place, model, shapes, rng)
+    model, seen = _flat(place, model, feeds, seen)
+    model, inside = _turned(place, model, feeds)
+    values = {**weights, **feeds, **seen.values, **inside.seen}
+    shapes_seen = {**seen.shapes, **inside.shapes}
+    translated = graph_of(inside.model, header, values, path.name, shapes_seen)
     if not certified:
         return OnnxSource(translated, None)
+    renumbered = {n: weights[n] for n, s in translated.stored.items() if s.floating}
+    _put_in(model, {n: a for n, a in weights.items() if n in apart and n not in renumbered})
     runner = make_runner(
         path,
         model=model,
         header=header,
         weights=weights,
-        renumbered={n: weights[n] for n, s in translated.stored.items() if s.floating},
+        renumbered=renumbered,
         feeds=feeds,
         rng=rng,
     )
     return OnnxSource(translated, runner)
 
 
-def read_onnx(path: Path) -> tuple[ModelProto, Header, dict[str, Array]]:
-    """Read a model, without the values that lie beside it, and its weights.
+def read_onnx(path: Path) -> tuple[ModelProto, Header, dict[str, Array], Apart]:
+    """Read a model whose subgraphs hold no tensors, and its tensors.
+
+    Large values are not in its message; those that lie beside the model are mapped, not read.
 
     Raises:
         FormatError: it is damaged, or leads out of its directory.
@@ -106,32 +109,43 @@ def read_onnx(path: Path) -> tuple[ModelProto, Header, dict[str, Array]]:
     """
     with OnnxCheckpoint(path) as checkpoint:
         header = checkpoint.header
-        weights = {name: checkpoint.read(name) for name in header}
-    return load_model(path), header, weights
+        model = hoisted(load_model(path), header)
+        initial = {tensor.name for tensor in model.graph.initializer}
+        apart = Apart.of(checkpoint, initial)
+        apart.take_out(model.graph)
+        small = {name: checkpoint.read(name) for name in header if name not in apart}
+    _put_in(model, small)
+    mapped = {name: extent.mapped(header[name]) for name, extent in apart.mapped.items()}
+    values = {**small, **apart.arrays, **mapped}
+    return model, header, {name: values[name] for name in header}, apart
+
+
+def _put_in(model: ModelProto, values: Mapping[str, Array]) -> None:
+    """Put values into the message of a model, in the place of what its initializers hold."""
+    for tensor in model.graph.initializer:
+        if (array := values.get(tensor.name)) is not None:
+            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
 
 
 def _flat(
-    path: Path,
-    model: ModelProto,
-    header: Header,
-    feeds: Mapping[str, Array],
-    seen: dict[str, Array],
-) -> tuple[ModelProto, dict[str, Array]]:
+    place: Place, model: ModelProto, feeds: Mapping[str, Array], seen: Seen
+) -> tuple[ModelProto, Seen]:
     """Take a model's branches out of its Ifs as far as that can be done, and run it again."""
     for _ in range(MOST_NESTED):
         found = conditions(model.graph)
         if not found:
             return model, seen
-        known = known_values(model.graph.node, _given(model, header))
+        known = known_values(model.graph.node, _given(model, place.header))
+        truths = {name: seen.values.get(c) for name, c in found.items() if c in known}
         taken = {
-            name: bool(seen[condition].reshape(-1)[0])
-            for name, condition in found.items()
-            if condition in known and condition in seen and seen[condition].size == 1
+            name: bool(truth.reshape(-1)[0])
+            for name, truth in truths.items()
+            if truth is not None and truth.size == 1
         }
         branches = Branches(taken, frozenset(found) - set(taken))
         for tried in (branches, Branches(taken)):
             flat = unbranched(model, tried)
-            if (again := _again(path, flat, feeds)) is not None:
+            if (again := _again(place, flat, feeds)) is not None:
                 break
         else:
             return model, seen
@@ -143,14 +157,15 @@ def _flat(
 
 
 def _turned(
-    path: Path, model: ModelProto, header: Header, feeds: Mapping[str, Array]
+    place: Place, model: ModelProto, feeds: Mapping[str, Array]
 ) -> tuple[ModelProto, Turned]:
     """Look into a model's loops, with both branches of the Ifs in them where that can be done."""
 
     def run(watched: ModelProto) -> dict[str, Array] | None:
-        return _again(path, watched, feeds)
+        seen = _again(place, watched, feeds)
+        return None if seen is None else seen.values
 
-    given = _given(model, header)
+    given = _given(model, place.header)
     inside = turned(model, given, run)
     if not inside.shapes:
         return model, inside
@@ -168,56 +183,38 @@ def _given(model: ModelProto, header: Header) -> frozenset[str]:
     return frozenset(initial - weights_of(model.graph, header))
 
 
-def _again(path: Path, model: ModelProto, feeds: Mapping[str, Array]) -> dict[str, Array] | None:
+def _again(place: Place, model: ModelProto, feeds: Mapping[str, Array]) -> Seen | None:
     """Run a model with branches side by side; None if it does not run, or their results differ."""
     try:
-        session, names = _probe(path, model)
-        values = session.run(names, dict(feeds))
+        seen = Probe(place, model).run(feeds)
     except Exception:  # noqa: BLE001 - the branch that is not taken may not run on these inputs
         return None
-    seen = {n: v for n, v in zip(names, values, strict=True) if isinstance(v, np.ndarray)}
     for node in model.graph.node:
         if node.op_type == "Where" and node.name.startswith(CHOICE):
-            three = (*node.input[1:], *node.output)
-            if len({seen[name].shape for name in three if name in seen}) > 1:
+            three = {seen.shape(name) for name in (*node.input[1:], *node.output)}
+            if len(three - {None}) > 1:
                 return None
     return seen
 
 
 def _first_run(
-    path: Path,
+    place: Place,
     model: ModelProto,
     shapes: Mapping[str, tuple[int, ...]],
     rng: np.random.Generator,
-) -> tuple[dict[str, Array], dict[str, Array]]:
+) -> tuple[dict[str, Array], Seen]:
     """Run the model with all values as outputs, on the first guess of its inputs that it takes."""
-    session, names = _probe(path, model)
+    probe = Probe(place, model)
     problem = "it has no inputs that could be guessed"
     for feeds in guesses(model, shapes, rng):
         try:
-            values = session.run(names, feeds)
+            return feeds, probe.run(feeds)
         except Exception as error:  # noqa: BLE001 - onnxruntime raises anything
             problem = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            continue
-        found = zip(names, values, strict=True)
-        return feeds, {n: v for n, v in found if isinstance(v, np.ndarray)}
     raise InputError(
-        f"{path}: does not run on inputs that were guessed ({problem}); give --inputs NAME=SHAPE"
+        f"{place.path}: does not run on inputs that were guessed ({problem}); give --inputs "
+        "NAME=SHAPE"
     )
-
-
-def _probe(path: Path, model: ModelProto) -> tuple[Any, list[str]]:
-    """Return a session that gives every value, and their names."""
-    probe = ModelProto()
-    probe.CopyFrom(model)
-    known = {o.name for o in probe.graph.output}
-    for node in probe.graph.node:
-        for name in node.output:
-            if name and name not in known:
-                probe.graph.output.append(onnx.ValueInfoProto(name=name))
-                known.add(name)
-    session = open_session(path, probe)
-    return session, [output.name for output in session.get_outputs()]
 
 
 def guesses(

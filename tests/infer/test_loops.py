@@ -6,96 +6,10 @@ import pytest
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-from onnx import TensorProto, helper  # noqa: E402
+from loop_nets import around, axes_of, body, fixed, loop, recurrent, scan, turns  # noqa: E402
 from onnx_nets import NODE, array, graph, inferred, save, weight  # noqa: E402
 
-from rebasin_hub.errors import InputError, RebasinError  # noqa: E402
 from rebasin_hub.formats import open_checkpoint  # noqa: E402
-from rebasin_hub.infer import infer_spec, run_rules  # noqa: E402
-from rebasin_hub.infer.onnx_outline import read_outline  # noqa: E402
-from rebasin_hub.infer.onnx_source import from_onnx  # noqa: E402
-from rebasin_hub.infer.rules import RULES  # noqa: E402
-from rebasin_hub.infer.rules.loops import DOMAIN  # noqa: E402
-
-FLOAT, BOOL, INT = TensorProto.FLOAT, TensorProto.BOOL, TensorProto.INT64
-TURNS = array("turns", 3, np.int64)
-
-
-def values(entries):
-    """Return declared values; a name alone is a float of some shape."""
-    given = [e if isinstance(e, tuple) else (e, FLOAT, None) for e in entries]
-    return [helper.make_tensor_value_info(*entry) for entry in given]
-
-
-def body(inputs, outputs, *nodes, weights=()):
-    return helper.make_graph(list(nodes), "body", values(inputs), values(outputs), list(weights))
-
-
-def loop(inputs, outputs, states, results, *nodes, weights=(), name="repeat"):
-    """Return a Loop of three turns."""
-    turn, go, goes = (f"{name}_{n}" if name == "inside" else n for n in ("turn", "go", "goes"))
-    inner = body(
-        [(turn, INT, []), (go, BOOL, []), *states],
-        [(goes, BOOL, []), *results],
-        NODE("Identity", [go], [goes]),
-        *nodes,
-        weights=weights,
-    )
-    return NODE("Loop", ["turns", "", *inputs], outputs, name=name, body=inner)
-
-
-def scan(inputs, outputs, parts, results, *nodes, scanned, weights=(), **axes):
-    inner = body(parts, results, *nodes, weights=weights)
-    return NODE("Scan", inputs, outputs, name="run", body=inner, num_scan_inputs=scanned, **axes)
-
-
-def around(tmp_path, *middle, hidden=5, weights=(), shape=(2, 4), before=(), name="m.onnx"):
-    """Return a file of `middle` between a layer that gives `h`, and one that reads `d`."""
-    made = graph(
-        [NODE("MatMul", ["x", "a"], ["h"]), *before, *middle, NODE("MatMul", ["d", "c"], ["y"])],
-        list(shape),
-        [*shape[:-1], 3],
-        [weight("a", 4, hidden), weight("c", hidden, 3), TURNS, *weights],
-    )
-    return save(tmp_path / name, made)
-
-
-def axes_of(found, name):
-    labels = found.layout.labels
-    return [tuple(labels.atoms(axis)) for axis in found.layout.axes[name]]
-
-
-def fixed(found):
-    return {(f.tensor, f.axis) for f in found.layout.fixed}
-
-
-def recurrent(tmp_path, time=7, name="rnn.onnx", **axes):
-    """Return a file of h' = tanh(x W + h R + b), written as a Scan, with its weights inside."""
-    made = graph(
-        [
-            NODE("MatMul", ["x", "i"], ["e"]),
-            scan(
-                ["start", "e"],
-                ["last", "all"],
-                ["h", "part"],
-                ["next", "seen"],
-                NODE("MatMul", ["part", "W"], ["p"]),
-                NODE("MatMul", ["h", "R"], ["q"]),
-                NODE("Sum", ["p", "q", "b"], ["s"]),
-                NODE("Tanh", ["s"], ["next"]),
-                NODE("Constant", [], ["gain"], value=weight("gain", 6)),
-                NODE("Mul", ["next", "gain"], ["seen"]),
-                scanned=1,
-                weights=[weight("W", 5, 6), weight("R", 6, 6), weight("b", 6)],
-                **axes,
-            ),
-            NODE("MatMul", ["all", "o"], ["y"]),
-        ],
-        [time, 2, 4],
-        [time, 2, 3],
-        [weight("i", 4, 5), weight("o", 6, 3), array("start", np.zeros((2, 6)), np.float32)],
-    )
-    return save(tmp_path / name, made)
 
 
 def test_a_recurrent_cell_that_is_written_as_a_scan(tmp_path):
@@ -142,11 +56,9 @@ def test_a_scan_along_other_axes(tmp_path):
 def test_a_loop_over_weights_around_it_and_in_it(tmp_path):
     path = around(
         tmp_path,
-        loop(
-            ["h"],
-            ["d"],
-            ["s"],
-            ["t"],
+        turns(
+            "h",
+            "d",
             NODE("MatMul", ["s", "outer"], ["u"]),
             NODE("Relu", ["u"], ["v"]),
             NODE("MatMul", ["v", "inner"], ["w"]),
@@ -165,8 +77,15 @@ def test_the_turns_of_a_stacked_value_keep_their_order(tmp_path):
     """The stack of what the turns gave is read by two matrices along the axis of turns."""
     path = around(
         tmp_path,
-        loop(["h"], ["", "all"], ["s"], ["t", "s2"], NODE("MatMul", ["s", "i"], ["t"]),
-             NODE("Identity", ["t"], ["s2"]), weights=[weight("i", 5, 5)]),
+        loop(
+            ["h"],
+            ["", "all"],
+            ["s"],
+            ["t", "s2"],
+            NODE("MatMul", ["s", "i"], ["t"]),
+            NODE("Identity", ["t"], ["s2"]),
+            weights=[weight("i", 5, 5)],
+        ),
         NODE("Transpose", ["all"], ["turned"], perm=[1, 2, 0]),
         NODE("MatMul", ["turned", "mix"], ["m"]),
         NODE("MatMul", ["turned", "mix too"], ["n"]),
@@ -179,7 +98,7 @@ def test_the_turns_of_a_stacked_value_keep_their_order(tmp_path):
             weight("again", 6, 1),
             array("last", [2], np.int64),
         ],
-    )  # fmt: skip
+    )
     found, groups = inferred(path)
     assert groups == [(5, None), (6, None)]
     assert {("mix", 0), ("mix too", 0)} <= fixed(found)
@@ -216,11 +135,9 @@ def test_an_axis_that_a_turn_does_not_map_to_itself(tmp_path):
     """The state is moved by one place: only all places together would stay what they are."""
     path = around(
         tmp_path,
-        loop(
-            ["h"],
-            ["d"],
-            ["s"],
-            ["t"],
+        turns(
+            "h",
+            "d",
             NODE("Split", ["s"], ["p", "q"], axis=1, num_outputs=2),
             NODE("Concat", ["q", "p"], ["t"], axis=1),
         ),
@@ -231,11 +148,9 @@ def test_an_axis_that_a_turn_does_not_map_to_itself(tmp_path):
     assert groups == [(3, None)]
     path = around(
         tmp_path,
-        loop(
-            ["h"],
-            ["d"],
-            ["s"],
-            ["t"],
+        turns(
+            "h",
+            "d",
             NODE("Slice", ["s", "zero", "one", "one"], ["p"]),
             NODE("Slice", ["s", "one", "six", "one"], ["q"]),
             NODE("Concat", ["q", "p"], ["t"], axis=1),
@@ -252,11 +167,18 @@ def test_an_axis_that_a_turn_does_not_map_to_itself(tmp_path):
 def test_states_that_trade_places_are_renumbered_alike(tmp_path):
     path = around(
         tmp_path,
-        loop(["h", "g"], ["d", "f"], ["s", "t"], ["t2", "s2"], NODE("Tanh", ["t"], ["t2"]),
-             NODE("MatMul", ["s", "i"], ["s2"]), weights=[weight("i", 5, 5)]),
+        loop(
+            ["h", "g"],
+            ["d", "f"],
+            ["s", "t"],
+            ["t2", "s2"],
+            NODE("Tanh", ["t"], ["t2"]),
+            NODE("MatMul", ["s", "i"], ["s2"]),
+            weights=[weight("i", 5, 5)],
+        ),
         before=[NODE("MatMul", ["x", "b"], ["g"])],
         weights=[weight("b", 4, 5)],
-    )  # fmt: skip
+    )
     found, groups = inferred(path)
     assert groups == [(5, None)]
     (hidden,) = {axes_of(found, "a")[1], axes_of(found, "b")[1], *axes_of(found, "repeat/body/i")}
@@ -266,7 +188,7 @@ def test_states_that_trade_places_are_renumbered_alike(tmp_path):
 def test_a_state_that_begins_with_zeros_is_no_constant(tmp_path):
     path = around(
         tmp_path,
-        loop(["none"], ["d"], ["s"], ["t"], NODE("Add", ["s", "h"], ["t"])),
+        turns("none", "d", NODE("Add", ["s", "h"], ["t"])),
         weights=[array("none", np.zeros((2, 5)), np.float32)],
     )
     found, groups = inferred(path)
@@ -276,9 +198,13 @@ def test_a_state_that_begins_with_zeros_is_no_constant(tmp_path):
 
 def test_a_loop_in_a_loop_and_a_choice_in_it(tmp_path):
     def branch(width):
-        return body([], ["out"], NODE("MatMul", ["r", "v"], ["m"]),
-                    NODE("MatMul", ["m", "w"], ["out"]),
-                    weights=[weight("v", 6, width), weight("w", width, 6)])  # fmt: skip
+        return body(
+            [],
+            ["out"],
+            NODE("MatMul", ["r", "v"], ["m"]),
+            NODE("MatMul", ["m", "w"], ["out"]),
+            weights=[weight("v", 6, width), weight("w", width, 6)],
+        )
 
     inner = loop(
         ["u"],
@@ -299,11 +225,9 @@ def test_a_loop_in_a_loop_and_a_choice_in_it(tmp_path):
     )
     path = around(
         tmp_path,
-        loop(
-            ["h"],
-            ["d"],
-            ["s"],
-            ["t"],
+        turns(
+            "h",
+            "d",
             NODE("MatMul", ["s", "i"], ["u"]),
             inner,
             NODE("MatMul", ["k", "j"], ["t"]),
@@ -321,14 +245,14 @@ def test_a_loop_in_a_loop_and_a_choice_in_it(tmp_path):
 
 def test_a_loop_in_a_branch(tmp_path):
     def branch(inner):
-        return body([], ["out"], NODE("MatMul", ["h", "b"], ["g"]), inner,
-                    weights=[weight("b", 5, 6)])  # fmt: skip
+        return body(
+            [], ["out"], NODE("MatMul", ["h", "b"], ["g"]), inner, weights=[weight("b", 5, 6)]
+        )
 
-    turns = [
-        loop(["g"], ["out"], ["s"], ["t"], NODE("MatMul", ["s", "i"], ["t"]),
-             weights=[weight("i", 6, 6)])
+    one, other = (
+        turns("g", "out", NODE("MatMul", ["s", "i"], ["t"]), weights=[weight("i", 6, 6)])
         for _ in range(2)
-    ]  # fmt: skip
+    )
     path = around(
         tmp_path,
         NODE("ReduceSum", ["x"], ["total"], keepdims=0),
@@ -338,8 +262,8 @@ def test_a_loop_in_a_branch(tmp_path):
             ["which"],
             ["f"],
             name="choose",
-            then_branch=branch(turns[0]),
-            else_branch=branch(turns[1]),
+            then_branch=branch(one),
+            else_branch=branch(other),
         ),
         NODE("MatMul", ["f", "k"], ["d"]),
         weights=[weight("k", 6, 5), array("bound", 0, np.float32)],
@@ -353,169 +277,10 @@ def test_heads_inside_a_loop_depend_on_one_another(tmp_path):
     cut = array("cut", [2, 3, 4], np.int64)
     path = around(
         tmp_path,
-        loop(
-            ["h3"],
-            ["d3"],
-            ["s"],
-            ["t"],
-            NODE("Mul", ["s", "gain"], ["t"]),
-            weights=[weight("gain", 3, 4)],
-        ),
+        turns("h3", "d3", NODE("Mul", ["s", "gain"], ["t"]), weights=[weight("gain", 3, 4)]),
         NODE("Reshape", ["d3", "joined"], ["d"]),
         before=[NODE("Reshape", ["h", "cut"], ["h3"])],
         hidden=12,
         weights=[cut, array("joined", [2, 12], np.int64)],
     )
     assert inferred(path)[1] == [(3, None), (4, 3)]
-
-
-@pytest.mark.parametrize("growing", [True, False])
-def test_loops_that_cannot_be_looked_into_fix_what_they_read(tmp_path, growing):
-    """One whose state grows from turn to turn, and one that never runs."""
-    if growing:
-        step = loop(["h"], ["e"], ["s"], ["t"], NODE("Concat", ["s", "h"], ["t"], axis=0))
-        after = NODE("Slice", ["e", "zero", "two", "zero"], ["d"])
-    else:
-        step = loop(["h"], ["e"], ["s"], ["t"], NODE("Neg", ["s"], ["t"]))
-        step.input[0] = "never"
-        after = NODE("Identity", ["e"], ["d"])
-    path = around(
-        tmp_path,
-        step,
-        after,
-        before=[],
-        weights=[
-            array("zero", [0], np.int64),
-            array("two", [2], np.int64),
-            array("never", 0, np.int64),
-        ],
-    )
-    source = from_onnx(path, {}, seed=0)
-    found = infer_spec(run_rules(source.graph), "net", "net", source.runner)
-    assert not found.layout.groups
-    assert found.layout.flow.unruled == {"onnx.Loop": 1}
-
-
-def test_one_loop_that_stays_closed_does_not_close_the_others(tmp_path):
-    path = around(
-        tmp_path,
-        loop(["h"], ["g"], ["s"], ["t"], NODE("MatMul", ["s", "i"], ["t"]),
-             weights=[weight("i", 5, 5)], name="open"),
-        NODE("MatMul", ["g", "b"], ["f"]),
-        loop(["f"], ["e"], ["s"], ["t"], NODE("Concat", ["s", "f"], ["t"], axis=0),
-             name="closed"),
-        NODE("Slice", ["e", "zero", "two", "zero"], ["d"]),
-        weights=[weight("b", 5, 5), array("zero", [0], np.int64), array("two", [2], np.int64)],
-    )  # fmt: skip
-    found, groups = inferred(path)
-    assert groups == [(5, None)]
-    assert axes_of(found, "open/body/i") == [axes_of(found, "a")[1]] * 2
-    assert {("b", 1), ("c", 0)} <= fixed(found)
-
-
-def test_a_window_that_turns_move_fixes_its_axis(tmp_path):
-    """Each turn reads a stretch of the units that begins where its number says."""
-    path = around(
-        tmp_path,
-        loop(
-            ["start"],
-            ["d"],
-            ["s"],
-            ["t"],
-            NODE("Unsqueeze", ["turn", "zero"], ["first"]),
-            NODE("Add", ["first", "two"], ["end"]),
-            NODE("Slice", ["h", "first", "end", "one"], ["p"]),
-            NODE("MatMul", ["p", "i"], ["q"]),
-            NODE("Add", ["s", "q"], ["t"]),
-            weights=[weight("i", 2, 5)],
-        ),
-        weights=[
-            *(array(n, [v], np.int64) for n, v in (("zero", 0), ("one", 1), ("two", 2))),
-            array("start", np.zeros((2, 5)), np.float32),
-        ],
-    )
-    found, groups = inferred(path)
-    assert groups == [(5, None)]  # what the loop gives
-    assert {("a", 1), ("repeat/body/i", 0)} <= fixed(found)
-
-
-def test_a_certificate_catches_a_rule_that_forgets_the_next_turn(tmp_path, monkeypatch):
-    """Without it, the state would be renumbered on its way in, and not on its way round."""
-    monkeypatch.setitem(RULES, f"{DOMAIN}.Leave", lambda _: None)
-    path = around(
-        tmp_path,
-        loop(["h"], ["d"], ["s"], ["t"], NODE("MatMul", ["s", "i"], ["t"]),
-             weights=[weight("i", 5, 5)]),
-        before=[],
-    )  # fmt: skip
-    source = from_onnx(path, {}, seed=0)
-    found = infer_spec(run_rules(source.graph), "net", "net", source.runner)
-    assert found.certificate.removed
-
-
-def test_quantized_weights_in_a_body_move_and_leave_the_outline(tmp_path):
-    def made(name, seed):
-        rng = np.random.default_rng(seed)
-        packed = array("q", rng.integers(-100, 100, (5, 5)), np.int8)
-        return around(
-            tmp_path,
-            loop(
-                ["h"],
-                ["d"],
-                ["s"],
-                ["t"],
-                NODE("DequantizeLinear", ["q", "scale"], ["i"]),
-                NODE("MatMul", ["s", "i"], ["t"]),
-                weights=[packed, array("scale", 0.01, np.float32)],
-            ),
-            name=name,
-        )
-
-    one, other = made("a.onnx", 0), made("b.onnx", 1)
-    found, groups = inferred(one)
-    assert groups == [(5, None)]
-    assert axes_of(found, "repeat/body/q") == [axes_of(found, "a")[1]] * 2
-    outlines = []
-    for path in (one, other):
-        with open_checkpoint(path) as opened:
-            outlines.append(read_outline(path, opened.header))
-    assert outlines[0].difference(outlines[1]) is None
-
-
-def test_damaged_bodies_give_known_errors(tmp_path):
-    whole = recurrent(tmp_path).read_bytes()
-    path, rng = tmp_path / "damaged.onnx", np.random.default_rng(1)
-    failed = 0
-    for _ in range(150):
-        data = bytearray(whole)
-        for place in rng.integers(0, len(data), rng.integers(1, 4)):
-            data[place] = rng.integers(256)
-        path.write_bytes(data)
-        try:
-            with open_checkpoint(path) as opened:
-                read_outline(path, opened.header)
-            from_onnx(path, {}, seed=0)
-        except RebasinError:
-            failed += 1
-    assert failed
-
-
-@pytest.mark.parametrize(
-    "nodes",
-    [
-        # A cycle, a value of the next turn, and a body that reads what the loop gives.
-        [NODE("Add", ["s", "q"], ["p"]), NODE("Neg", ["p"], ["q"]), NODE("Neg", ["q"], ["t"])],
-        [NODE("Neg", ["t"], ["t"])],
-        [NODE("Add", ["s", "d"], ["t"])],
-        [NODE("MatMul", ["s", "nowhere"], ["t"])],
-    ],
-)
-def test_bodies_that_are_none(tmp_path, nodes):
-    made = graph(
-        [NODE("MatMul", ["x", "a"], ["h"]), loop(["h"], ["d"], ["s"], ["t"], *nodes),
-         NODE("MatMul", ["d", "c"], ["y"])],
-        [2, 4], [2, 3], [weight("a", 4, 5), weight("c", 5, 3), TURNS],
-    )  # fmt: skip
-    path = save(tmp_path / "m.onnx", made, check=False)
-    with pytest.raises(InputError, match="onnxruntime cannot run it"):
-        from_onnx(path, {}, seed=0)

@@ -1,4 +1,4 @@
-"""What the commands make of ONNX files: loops, infinite constants, and specs that fit by names."""
+"""What the commands make of ONNX files: loops, and specs that fit by names."""
 
 import builtins
 
@@ -8,15 +8,14 @@ import pytest
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-from onnx_nets import NODE, array, graph, save, weight  # noqa: E402
-from test_loops import recurrent  # noqa: E402
+from loop_nets import recurrent  # noqa: E402
+from onnx_nets import NODE, graph, save, weight  # noqa: E402
 
 from rebasin_hub.bind import bind  # noqa: E402
-from rebasin_hub.errors import DetectionError, IncompatibleError, NotFiniteError  # noqa: E402
+from rebasin_hub.errors import DetectionError, IncompatibleError  # noqa: E402
 from rebasin_hub.formats import open_checkpoint, save_like  # noqa: E402
 from rebasin_hub.infer.compare import beyond  # noqa: E402
 from rebasin_hub.pipeline.canonicalize import canonicalize  # noqa: E402
-from rebasin_hub.pipeline.matching import align_models  # noqa: E402
 from rebasin_hub.pipeline.models import AUTOMATIC, Choice, open_like, open_model  # noqa: E402
 from rebasin_hub.specfile import parse_spec  # noqa: E402
 from rebasin_hub.tasks import Options  # noqa: E402
@@ -63,51 +62,6 @@ def test_the_task_puts_weights_into_loops(tmp_path):
     session_of_file = onnxruntime.InferenceSession(str(b), providers=["CPUExecutionProvider"])
     (expected,) = session_of_file.run(None, {"x": samples.inputs["x"]})
     np.testing.assert_allclose(session.logits(samples, 7), expected, rtol=0, atol=1e-6)
-
-
-def with_limits(path, weights, *, constant, bias=0.0):
-    """Write a network of one hidden layer that is cut at a constant for each output."""
-    made = graph(
-        [
-            NODE("MatMul", ["x", "a"], ["h0"]),
-            NODE("Add", ["h0", "b"], ["h1"]),
-            NODE("Relu", ["h1"], ["h2"]),
-            NODE("MatMul", ["h2", "c"], ["h3"]),
-            NODE("Max", ["h3", "least"], ["y"]),
-        ],
-        [2, 4],
-        [2, 3],
-        [
-            *weights,
-            array("b", [bias] * 5, np.float32),
-            array("least", [constant] * 3, np.float32),
-        ],
-    )
-    return save(path, made)
-
-
-def layers(order):
-    rng = np.random.default_rng(0)
-    one, two = rng.standard_normal((4, 5)), rng.standard_normal((5, 3))
-    return [array("a", one[:, order], np.float32), array("c", two[order], np.float32)]
-
-
-def test_an_infinite_constant_off_every_permutation_is_no_obstacle(tmp_path):
-    order = [3, 0, 4, 1, 2]
-    a = with_limits(tmp_path / "a.onnx", layers(range(5)), constant=-np.inf)
-    b = with_limits(tmp_path / "b.onnx", layers(order), constant=-np.inf)
-    found = align_models(b, a)
-    assert found.alignment.cosine == pytest.approx(1)
-    (moved,) = found.alignment.element.values()
-    assert [order[i] for i in moved] == list(range(5))
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_what_lies_on_a_permutation_has_to_be_finite(tmp_path, value):
-    a = with_limits(tmp_path / "a.onnx", layers(range(5)), constant=0)
-    b = with_limits(tmp_path / "b.onnx", layers(range(5)), constant=0, bias=value)
-    with pytest.raises(NotFiniteError, match="b of the model"):
-        align_models(b, a)
 
 
 PERCEPTRON = {"fc1.weight": (6, 4), "fc1.bias": (6,), "fc2.weight": (3, 6), "fc2.bias": (3,)}

@@ -2,11 +2,10 @@
 
 from rebasin_hub.formats.onnx.checkpoint import OnnxCheckpoint
 from rebasin_hub.formats.onnx.external import find_file
-from rebasin_hub.formats.onnx.write import check_types, data_files, write_onnx
+from rebasin_hub.formats.onnx.write import data_files, write_onnx
 
 __all__ = [
     "OnnxCheckpoint",
-    "check_types",
     "data_files",
     "find_file",
     "write_onnx",

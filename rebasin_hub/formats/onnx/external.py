@@ -5,9 +5,17 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from rebasin_hub.errors import FormatError
 from rebasin_hub.formats.sniff import AGAIN, open_input
+from rebasin_hub.tensors import DTYPES
+
+if TYPE_CHECKING:
+    from rebasin_hub.formats.raw import Array
+    from rebasin_hub.tensors import TensorInfo
 
 __all__ = ["Extent", "External", "find_data", "find_file"]
 
@@ -29,6 +37,14 @@ class Extent:
     file: Path
     start: int
     end: int
+
+    def mapped(self, info: TensorInfo) -> Array:
+        """Return the tensor that lies there without reading it: its pages are the file's own.
+
+        Its elements must be whole bytes, and one of them at least.
+        """
+        dtype = DTYPES[info.dtype].numpy
+        return np.asarray(np.memmap(self.file, dtype, "r", self.start, info.shape))
 
 
 def find_data(model: Path, tensor: str, data: External, nbytes: int) -> Extent:

@@ -26,6 +26,7 @@ from onnx import (
 )
 
 from rebasin_hub.errors import FormatError
+from rebasin_hub.formats.onnx.wire import LARGEST
 
 __all__ = ["Scope", "hoisted", "load_model", "own_names", "renamed", "scopes", "subgraphs"]
 
@@ -34,10 +35,15 @@ def load_model(path: Path) -> ModelProto:
     """Read a model, without the values that lie in other files.
 
     Raises:
-        FormatError: it is damaged.
+        FormatError: it is damaged, or too large for protobuf.
 
     """
     try:
+        if path.stat().st_size > LARGEST:
+            raise FormatError(
+                f"{path}: has more than the 2 GiB that protobuf reads, so that its graph cannot be "
+                "used; save it with external data"
+            )
         model = onnx.load(path, load_external_data=False)
     except (DecodeError, OSError, ValueError) as error:
         raise FormatError(f"{path}: cannot be read as an ONNX model: {error}") from error

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
     from rebasin_hub.formats.raw import Bytes
 
-__all__ = ["BYTES", "EIGHT", "FOUR", "VARINT", "Field", "Frame", "Wire", "varint"]
+__all__ = ["BYTES", "EIGHT", "FOUR", "LARGEST", "VARINT", "Field", "Frame", "Wire", "varint"]
+
+LARGEST = 2**31 - 1
+"""Bytes of the largest file that protobuf itself reads."""
 
 VARINT, EIGHT, BYTES, FOUR = 0, 1, 2, 5
 _FIXED = {EIGHT: 8, FOUR: 4}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from rebasin_hub.errors import OutputError
 from rebasin_hub.formats.onnx.edit import Edit, edited_size, write_edited
 from rebasin_hub.formats.onnx.tensor import NUMBERS
-from rebasin_hub.formats.onnx.wire import BYTES, varint
+from rebasin_hub.formats.onnx.wire import BYTES, LARGEST, varint
 from rebasin_hub.formats.raw import bytes_of
 from rebasin_hub.formats.sniff import open_input, read_into
 
@@ -27,28 +27,11 @@ if TYPE_CHECKING:
     from rebasin_hub.formats.onnx.external import Extent
     from rebasin_hub.formats.onnx.tensor import Parsed
     from rebasin_hub.formats.supply import Made, Supply
-    from rebasin_hub.tensors import TensorInfo
 
-__all__ = ["check_types", "data_files", "write_onnx"]
+__all__ = ["data_files", "write_onnx"]
 
 _RAW = 9  # field number
-_LARGEST = 2**31 - 1  # bytes that protobuf reads
 _CHUNK = 8 << 20
-
-
-def check_types(source: OnnxCheckpoint, header: Mapping[str, TensorInfo], out: Path) -> None:
-    """Refuse other types or shapes than a graph was made for.
-
-    Raises:
-        OutputError: with the first one.
-
-    """
-    for name, info in source.header.items():
-        if header[name] != info:
-            raise OutputError(
-                f"{out}: {source.path} takes {name!r} as {info.dtype} {list(info.shape)}, not as "
-                f"{header[name].dtype} {list(header[name].shape)}; write a .safetensors file"
-            )
 
 
 def data_files(source: OnnxCheckpoint, out: Path) -> dict[Path, Path]:
@@ -90,7 +73,7 @@ def write_onnx(
     """
     model, *data = files
     edits = [*_inside(source, supply), *_renamed(source, places)]
-    if edited_size(source.wire, edits) > _LARGEST:
+    if edited_size(source.wire, edits) > LARGEST:
         raise OutputError(
             f"{source.path}: would come to more than the 2 GiB that protobuf reads; save it with "
             "external data first"
