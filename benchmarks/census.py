@@ -220,10 +220,14 @@ def prepare(config: transformers.PreTrainedConfig, name: str) -> None:
 
 def stored(path: Path) -> dict[str, Row]:
     """Return the last row of each class for these versions."""
-    if not path.exists():
-        return {}
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows = map(json.loads, whole(path).splitlines())
     return {row["class"]: row for row in rows if row["versions"] == VERSIONS}
+
+
+def whole(path: Path) -> bytes:
+    """Return the lines of a file but for one at the end that a run that was stopped left open."""
+    content = path.read_bytes() if path.exists() else b""
+    return content[: content.rfind(b"\n") + 1]
 
 
 def main() -> None:
@@ -247,10 +251,11 @@ def main() -> None:
     if not given.page:
         # What the first model loads, such as the compiler's tables, all processes begin with.
         examine("bert", "BertModel")
-        with given.results.open("a", encoding="utf-8") as file:
+        with given.results.open("ab") as file:
+            file.truncate(len(whole(given.results)))
             for number, row in enumerate(run(examine, wanted, given.workers)):
                 row |= {"date": f"{datetime.now(UTC):%Y-%m-%d}", "versions": VERSIONS}
-                file.write(json.dumps(row) + "\n")
+                file.write(f"{json.dumps(row)}\n".encode())
                 file.flush()
                 told = row.get("reason") or f"{row['permutations']} permutations"
                 line = f"{number + 1}/{len(wanted)} {row['class']}: {row['outcome']}: {told}"

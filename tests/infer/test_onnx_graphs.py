@@ -9,7 +9,7 @@ pytest.importorskip("onnxruntime")
 from onnx_nets import NODE, array, graph, inferred, save, weight  # noqa: E402
 
 from rebasin_hub.errors import FormatError, InputError, RebasinError  # noqa: E402
-from rebasin_hub.infer import onnx_runner  # noqa: E402
+from rebasin_hub.infer import onnx_session  # noqa: E402
 from rebasin_hub.infer.onnx_source import from_onnx  # noqa: E402
 
 
@@ -261,15 +261,15 @@ def test_a_model_too_large_for_one_message(write, monkeypatch):
         [weight("a", 3, 300), weight("b", 300, 5), numbers("shape", [2, 300])],
     )
     whole = inferred(path)
-    monkeypatch.setattr(onnx_runner, "MOST_BYTES", 0)
+    monkeypatch.setattr(onnx_session, "MOST_BYTES", 0)
     sizes = []
-    real = onnx_runner.onnxruntime.InferenceSession
+    real = onnx_session.onnxruntime.InferenceSession
 
     def session(content, *args, **kwargs):
         sizes.append(len(content))
         return real(content, *args, **kwargs)
 
-    monkeypatch.setattr(onnx_runner.onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(onnx_session.onnxruntime, "InferenceSession", session)
     found, groups = inferred(path)
     assert groups == [(300, None)] == whole[1]
     assert found.written.text == whole[0].written.text
