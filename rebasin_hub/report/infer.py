@@ -20,7 +20,11 @@ SHOWN = 12
 @render.register
 def _(found: InferredSpec, console: Console) -> None:
     line(console, "graph", f"{found.source}, {found.operators:,} operators")
-    line(console, "renumbered", f"{found.share:.1%} of the parameters lie on a renumbered axis")
+    line(
+        console,
+        "renumbered",
+        f"{100 * found.share:.1f} % of the parameters lie on a renumbered axis",
+    )
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in COLUMNS:
         table.add_column(column, justify="left" if column in COLUMNS[:2] else "right")
