@@ -45,10 +45,11 @@ format: $(INSTALLED) ## rewrite the sources in the house format
 
 bench: $(CHECKPOINTS) ## run every benchmark, training what they measure (hours), and print the table
 	set -e; for script in benchmarks/bench_*.py; do $(BIN)/python "$$script"; done
-	$(BIN)/python benchmarks/table.py
+	$(MAKE) bench-table
 
-bench-table: $(INSTALLED) ## print the latest results beside their goals
+bench-table: $(INSTALLED) ## print the latest results beside their goals, and write the docs' tables
 	$(BIN)/python benchmarks/table.py
+	$(BIN)/python benchmarks/performance_page.py
 
 clean: ## remove .venv, caches and build outputs
 	rm -rf .venv build dist demo benchmarks/.cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

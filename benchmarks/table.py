@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from _record import RESULTS
 
-LEAST_LARGE = 4096
+SIZES = (4096, 8192, 14336)
+LEAST_LARGE = SIZES[0]
 """Smaller and special assignments are not to be slower than SciPy's."""
 PROTOTYPE = {
     "MLP 3x512": 0.08,
@@ -61,19 +62,14 @@ def exponent(sizes: Mapping[float, float]) -> float:
 
 
 def assignment() -> Iterator[Figure]:
-    """Yield the figures of all sizes, and how seconds grow with the width."""
-    growth: dict[str, dict[float, float]] = {}
-    for size in (4096, 8192, 14336):
+    """Yield the figures of all sizes."""
+    for size in SIZES:
         for family, own in _cases(f"assignment_{size}"):
             what = f"assignment, {family} {size}: times as fast as SciPy"
             goal = 7 if size == LEAST_LARGE else 12
             yield Figure(what, own["ratio_to_scipy"], goal)
-            growth.setdefault(family, {})[size] = own["medians"]["rebasin-hub"]
     for case, own in _cases("assignment_special"):
         yield Figure(f"assignment, {case}: times as fast as SciPy", own["ratio_to_scipy"], 1)
-    for family, sizes in growth.items():
-        if len(sizes) > 1:
-            yield Figure(f"assignment, {family}: seconds grow with the width to", exponent(sizes))
 
 
 def _cases(name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -108,8 +104,6 @@ def stream(found: Mapping[str, Any]) -> Iterator[Figure]:
     for label in ("digest", "digest --plain"):
         speed = gigabytes / largest["median"][label]["cpu_seconds"]
         yield Figure(f"{label}: GB for each second of a core", speed, 1)
-    for label, power in found["exponents"].items():
-        yield Figure(f"{label}: CPU seconds grow with the bytes to", power)
 
 
 def whole_model(found: Mapping[str, Any]) -> Iterator[Figure]:
@@ -126,23 +120,34 @@ def startup(found: Mapping[str, Any]) -> Iterator[Figure]:
         yield Figure(f"{command}: seconds", float(np.median(repeats)), goal, least=False)
 
 
-def inference(found: Mapping[str, Any]) -> Iterator[Figure]:
-    yield Figure(
-        "spec infer: seconds grow with the operators to", found["exponent"], 1.1, least=False
-    )
+def growth() -> Iterator[tuple[str, str, float]]:
+    """Yield whose seconds grow with what, and the fitted power."""
+    widths: dict[str, dict[float, float]] = {}
+    for size in SIZES:
+        for family, own in _cases(f"assignment_{size}"):
+            widths.setdefault(family, {})[size] = own["medians"]["rebasin-hub"]
+    for family, spent in widths.items():
+        if len(spent) > 1:
+            yield f"assignment, {family}", "the width", exponent(spent)
+    for label, power in (latest("stream") or {"exponents": {}})["exponents"].items():
+        yield f"{label} (CPU)", "the bytes", power
+    for strategy, spent in _by_models(latest("many") or {"settings": {}}).items():
+        yield f"align-many, {strategy}", "the models", exponent(spent)
+    if (found := latest("inference")) is not None:
+        yield "spec infer, without its certificate", "the operators", found["exponent"]
 
 
-def many(found: Mapping[str, Any]) -> Iterator[Figure]:
-    growth: dict[str, dict[float, float]] = {}
-    width = max(found["settings"]["widths"])
-    for case, strategies in found["summary"].items():
+def _by_models(found: Mapping[str, Any]) -> dict[str, dict[float, float]]:
+    """Return the seconds of each strategy by the number of models, at the largest width."""
+    spent: dict[str, dict[float, float]] = {}
+    width = max(found["settings"].get("widths", ()), default=0)
+    for case, strategies in found.get("summary", {}).items():
         if case.startswith(f"width {width}, "):
             count = int(case.removeprefix(f"width {width}, ").split()[0])
             for strategy, own in strategies.items():
                 if own.get("seconds"):
-                    growth.setdefault(strategy, {})[count] = own["seconds"]
-    for strategy, sizes in growth.items():
-        yield Figure(f"align-many, {strategy}: seconds grow with the models to", exponent(sizes))
+                    spent.setdefault(strategy, {})[count] = own["seconds"]
+    return spent
 
 
 READERS: Mapping[str, Callable[[Mapping[str, Any]], Iterator[Figure]]] = {
@@ -150,8 +155,6 @@ READERS: Mapping[str, Callable[[Mapping[str, Any]], Iterator[Figure]]] = {
     "stream": stream,
     "stream_32_layers": whole_model,
     "startup": startup,
-    "inference": inference,
-    "many": many,
 }
 
 
@@ -166,6 +169,8 @@ def main() -> None:
         else:
             for figure in figures(found):
                 print(figure.row())
+    for what, size, power in growth():
+        print(Figure(f"{what}: seconds grow with {size} to", power).row())
 
 
 if __name__ == "__main__":

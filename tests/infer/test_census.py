@@ -4,14 +4,11 @@ import json
 import os
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 import census  # noqa: E402
 import census_page  # noqa: E402
