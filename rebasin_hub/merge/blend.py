@@ -23,6 +23,8 @@ STRETCH = 1 << 18
 """Elements that are widened at a time where a method looks at a whole tensor."""
 PIECE = 1 << 14
 """Elements that are widened, merged and rounded in one go: all of it stays in a core's cache."""
+PASS = 1 << 17
+"""Elements that compiled code merges in one go; each of them takes threads from their work."""
 
 
 def combine(
@@ -94,8 +96,8 @@ def _merged(arrays: Sequence[Array], weights: Sequence[float], method: str, resu
 
 def _by(mean: Mean, flat: Sequence[Array], weights: Sequence[float], out: Array) -> None:
     """Fill `out` by compiled code, but for pieces with NaN: there the bits are those of NumPy."""
-    made = np.empty(PIECE, out.dtype)
-    for piece in _stretches(out.size, PIECE):
+    made = np.empty(PASS, out.dtype)
+    for piece in _stretches(out.size, PASS):
         part = out[piece]
         if mean(piece, made[: part.size]):
             np.copyto(part, made[: part.size])

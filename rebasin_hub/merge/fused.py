@@ -39,10 +39,10 @@ def mean_of(
         return None
     function = code.mean_bfloat16 if target == BFLOAT16 else code.mean_float32
     shares = np.array([weights[n] for n in others])
+    base, *rest = (_plain(arrays[n]) for n in (heaviest, *others))
 
     def mean(piece: slice, out: Array) -> bool:
-        own = [_plain(arrays[n][piece]) for n in (heaviest, *others)]
-        return bool(function(_plain(out), own[0], tuple(own[1:]), shares))
+        return bool(function(_plain(out), base[piece], tuple(n[piece] for n in rest), shares))
 
     return mean
 
