@@ -1,4 +1,4 @@
-"""Canonicalizing a 1 GB checkpoint takes less than 600 MB beyond the imports.
+"""Canonicalizing takes less than five of the largest tensors beyond the imports.
 
 A GPT-2-shaped random checkpoint goes through `rebasin-hub canonicalize`, and in the same run
 through `cp` and through safetensors' own load_file and save_file. Peak memory is that of the

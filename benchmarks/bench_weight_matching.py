@@ -13,8 +13,10 @@ units of the weights' standard deviation): `nearest` finds and proves the number
 the time of the matrix of all products that it does without.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_weight_matching.py [--cases "MLP 3x512"] [--repeats 3]
+    OMP_NUM_THREADS=2 python benchmarks/bench_weight_matching.py --ways descent
 
-Cases that a run leaves out keep their figures of the same day.
+Cases that a run leaves out keep their figures of the same day. Runs with several threads have
+results of their own; there the seconds of the wall count.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ import subprocess
 import tempfile
 import time
 import venv
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -163,11 +165,16 @@ def default(pair: Pair) -> tuple[float, int]:
     return found.objective, found.sweeps
 
 
-def measured(pair: Pair, repeats: int) -> dict[str, object]:
-    """Return the seconds of all ways, in turn, and what they came to."""
-    ways: dict[str, Callable[[Any], tuple[float, int]]] = {
-        "descent": descent, "literal": literal, "default": default,
-    }  # fmt: skip
+WAYS: Mapping[str, Callable[[Any], tuple[float, int]]] = {
+    "descent": descent,
+    "literal": literal,
+    "default": default,
+}
+
+
+def measured(pair: Pair, names: Sequence[str], repeats: int) -> dict[str, object]:
+    """Return the seconds of some ways, in turn, and what they came to."""
+    ways = {name: WAYS[name] for name in names}
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     ends = {}
     for repeat in range(repeats):
@@ -178,9 +185,11 @@ def measured(pair: Pair, repeats: int) -> dict[str, object]:
             ends[name], taken = timed(run, given)
             seconds[name].append(taken)
     least = {name: min(x)[0] for name, x in seconds.items()}
+    ratio = {"literal_over_descent": least["literal"] / least["descent"]} if len(ways) > 1 else {}
     return {
         "cpu_seconds": least,
-        "literal_over_descent": least["literal"] / least["descent"],
+        "wall_seconds": {name: min(wall for _, wall in x) for name, x in seconds.items()},
+        **ratio,
         "objective": {name: end[0] for name, end in ends.items()},
         "sweeps": {name: end[1] for name, end in ends.items()},
         "repeats": seconds,
@@ -278,9 +287,9 @@ def timed(run: Callable[..., Any], *given: object) -> tuple[Any, tuple[float, fl
     return result, (time.process_time() - start[0], time.perf_counter() - start[1])
 
 
-def earlier() -> dict[str, object]:
+def earlier(name: str) -> dict[str, object]:
     """Return the figures of all cases that have been measured on this day."""
-    path = RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-weight_matching.json"
+    path = RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-{name}.json"
     if not path.exists():
         return {}
     known = (*CASES, *LINEAGE, f"{PEER_CASE}, {REBASIN}")
@@ -292,27 +301,29 @@ def main() -> None:
     names = [*CASES, *LINEAGE]
     parser.add_argument("--cases", nargs="*", default=names, choices=names)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--ways", nargs="*", default=[*WAYS], choices=[*WAYS])
     options = parser.parse_args()
-    settings: dict[str, object] = {"seed": SEED, "threads": os.environ.get("OMP_NUM_THREADS")}
+    threads = os.environ.get("OMP_NUM_THREADS")
+    name = "weight_matching" if threads == "1" else f"weight_matching_{threads or 'all'}_threads"
     descent(pair("MLP 3x512").state())  # modules are loaded now
-    figures = earlier() | {"settings": settings}
+    figures = earlier(name) | {"settings": {"seed": SEED, "threads": threads}}
     for case in options.cases:
         if case in LINEAGE:
             figures[case] = lineage(*LINEAGE[case], options.repeats)
             print(case, figures[case], flush=True)
             continue
         models = pair(case)
-        figures[case] = found = measured(models, options.repeats)
+        figures[case] = found = measured(models, options.ways, options.repeats)
         print(case, found["cpu_seconds"], found["objective"], found["sweeps"], flush=True)
-        if case == PEER_CASE:
+        if case == PEER_CASE and len(options.ways) > 1:
             python = rebasin()
             if python is None:
                 print(f"{REBASIN} cannot be installed here and is left out", flush=True)
                 continue
             figures[f"{case}, {REBASIN}"] = theirs = peer(models, python)
             print(theirs, flush=True)
-        record("weight_matching", str(__doc__).splitlines()[0], figures)
-    record("weight_matching", str(__doc__).splitlines()[0], figures)
+        record(name, str(__doc__).splitlines()[0], figures)
+    record(name, str(__doc__).splitlines()[0], figures)
 
 
 if __name__ == "__main__":

@@ -43,10 +43,14 @@ class Figure:
         factor = self.found / self.goal if self.least else self.goal / self.found
         return "reached" if factor >= 1 else f"missed: {factor:.2f} of it"
 
+    @property
+    def aim(self) -> str:
+        """The goal, and on which side of it figures are to be."""
+        return "" if self.goal is None else f"{'≥' if self.least else '≤'} {self.goal:.2g}"
+
     def row(self) -> str:
         """Return a line of the table."""
-        goal = "" if self.goal is None else f"{'≥' if self.least else '≤'} {self.goal:g}"
-        return f"| {self.what} | {self.found:.3g} | {goal} | {self.distance} |"
+        return f"| {self.what} | {self.found:.3g} | {self.aim} | {self.distance} |"
 
 
 def latest(name: str) -> Mapping[str, Any] | None:
@@ -80,20 +84,22 @@ def _cases(name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 def weight_matching(found: Mapping[str, Any]) -> Iterator[Figure]:
     for name, own in found.items():
-        if not isinstance(own, Mapping):
-            continue
-        if "literal_over_descent" in own:
-            seconds, goal = own["cpu_seconds"]["descent"], PROTOTYPE.get(name)
-            yield Figure(f"weight matching, {name}: CPU seconds", seconds, goal, least=False)
-        elif "program" in own:
+        if isinstance(own, Mapping) and "program" in own:
             ours = found[name.removesuffix(f", {own['program']}")]["cpu_seconds"]["descent"]
             what = f"weight matching, {name}: CPU seconds of theirs by ours"
             yield Figure(what, own["seconds"][0] / ours, 10)
 
 
+def weight_matching_2_threads(found: Mapping[str, Any]) -> Iterator[Figure]:
+    for name, own in found.items():
+        if name in PROTOTYPE:
+            seconds = own["wall_seconds"]["descent"]
+            what = f"weight matching, {name}: seconds with two threads"
+            yield Figure(what, seconds, PROTOTYPE[name], least=False)
+
+
 def stream(found: Mapping[str, Any]) -> Iterator[Figure]:
-    ratios, largest = found["ratios"], found["sizes"][-1]
-    gigabytes = largest["bytes"] / 1e9
+    ratios = found["ratios"]
     yield Figure(
         "canonicalize, its I/O: times that of cp", ratios["I/O of canonicalize / cp"], 2, False
     )
@@ -101,17 +107,18 @@ def stream(found: Mapping[str, Any]) -> Iterator[Figure]:
         yield Figure("merge: times as fast as mergekit", ratios["mergekit / merge"], 4)
         share = 1 / ratios["memory of mergekit / of merge"]
         yield Figure("merge: its memory by mergekit's", share, 1 / 3, least=False)
-    for label in ("digest", "digest --plain"):
-        speed = gigabytes / largest["median"][label]["cpu_seconds"]
-        yield Figure(f"{label}: GB for each second of a core", speed, 1)
 
 
 def whole_model(found: Mapping[str, Any]) -> Iterator[Figure]:
     (own,) = found["sizes"]
+    gigabytes = own["bytes"] / 1e9
     for label, median in own["median"].items():
-        what = f"{label} of {own['bytes'] / 1e9:.1f} GB: peak memory, GB"
-        yield Figure(what, median["peak_mb"] / 1e3, 3, least=False)
-        yield Figure(f"{label} of {own['bytes'] / 1e9:.1f} GB: seconds", median["seconds"])
+        what = f"{label} of {gigabytes:.1f} GB"
+        if label.startswith("digest"):
+            speed = gigabytes / median["cpu_seconds"]
+            yield Figure(f"{what}: GB for each second of a core", speed, 1)
+        if not label.startswith("cp"):
+            yield Figure(f"{what}: peak memory, GB", median["peak_mb"] / 1e3, 3, least=False)
 
 
 def startup(found: Mapping[str, Any]) -> Iterator[Figure]:
@@ -152,23 +159,25 @@ def _by_models(found: Mapping[str, Any]) -> dict[str, dict[float, float]]:
 
 READERS: Mapping[str, Callable[[Mapping[str, Any]], Iterator[Figure]]] = {
     "weight_matching": weight_matching,
+    "weight_matching_2_threads": weight_matching_2_threads,
     "stream": stream,
     "stream_32_layers": whole_model,
     "startup": startup,
 }
 
 
+def figures() -> Iterator[Figure]:
+    """Yield all figures that were measured."""
+    yield from assignment()
+    for name, read in READERS.items():
+        if (found := latest(name)) is not None:
+            yield from read(found)
+
+
 def main() -> None:
     print("| what | found | goal | |\n| --- | ---: | ---: | --- |")
-    for figure in assignment():
+    for figure in figures():
         print(figure.row())
-    for name, figures in READERS.items():
-        found = latest(name)
-        if found is None:
-            print(f"| {name} | not measured | | |")
-        else:
-            for figure in figures(found):
-                print(figure.row())
     for what, size, power in growth():
         print(Figure(f"{what}: seconds grow with {size} to", power).row())
 
