@@ -39,8 +39,9 @@ class Bound:
     def over(self, costs: Sequence[int]) -> int:
         """Return the bytes, where each tensor takes so many while it is worked on.
 
-        By default there is room for the largest, and for two of the usual size, which half of all
-        bytes do not exceed: that one embedding is very large does not double what is held.
+        By default there is room for the largest, and for three of the usual size, which half of all
+        bytes do not exceed: one that is written while two are made. That one embedding is very
+        large does not multiply what is held.
         """
         if self.nbytes is not None:
             return self.nbytes
@@ -50,7 +51,7 @@ class Bound:
         usual = next(
             (cost for cost, sofar in zip(ordered, reached, strict=True) if sofar >= half), 0
         )
-        return max(FREE_BYTES, 2 * usual, *ordered[-1:])
+        return max(FREE_BYTES, 3 * usual, *ordered[-1:])
 
 
 A_FEW = Bound()

@@ -60,11 +60,11 @@ def test_one_item_is_worked_on_however_large_it_is():
     assert ready([7, 9], size, cost=size, bound=Bound(1)) == {7: 7, 9: 9}
 
 
-def test_by_default_there_is_room_for_the_largest_or_two_usual_tensors():
+def test_by_default_there_is_room_for_the_largest_or_three_usual_tensors():
     giant, usual = 1 << 30, 1 << 28
-    assert A_FEW.over([giant] * 3) == 2 * giant
+    assert A_FEW.over([giant] * 3) == 3 * giant
     assert A_FEW.over([giant, *[usual] * 9, 10, 20]) == giant
-    assert A_FEW.over([giant * 9 // 20, *[usual] * 9]) == 2 * usual
+    assert A_FEW.over([giant * 9 // 20, *[usual] * 9]) == 3 * usual
     assert A_FEW.over([10, 20]) > 100  # small tensors need no bound
     assert A_FEW.over([]) > 100
     assert Bound(5).over([giant]) == 5
