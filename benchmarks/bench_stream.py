@@ -37,7 +37,7 @@ REPEATS = 3
 LAYERS = (2, 8)
 HIDDEN, WIDE, VOCAB, HEADS = 4096, 11008, 32000, 32
 SHARD_BYTES = 4 << 30
-TWO = {"load-lerp-save loop", "merge", "mergekit"}
+TWO = {"load-lerp-save loop", "merge", "merge --no-digests", "mergekit"}
 """What takes two checkpoints."""
 WATCHED = """
 import json, resource, subprocess, sys, time
@@ -141,6 +141,7 @@ def commands(a: Path, b: Path, folder: Path) -> dict[str, list[str]]:
         "digest --plain": [*program, "digest", "--plain", str(a)],
         "load-lerp-save loop": [sys.executable, "-c", LOOP, *inputs, out],
         "merge": [*program, "merge", merged, "-o", out],
+        "merge --no-digests": [*program, "merge", merged, "-o", out, "--no-digests"],
     }
     mergekit = cache() / "environments" / MERGEKIT.replace("==", "-") / "bin" / "mergekit-yaml"
     if mergekit.exists():
@@ -174,6 +175,7 @@ def ratios(median: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     }
     if "mergekit" in median:
         found["mergekit / merge"] = of("mergekit", "merge")
+        found["mergekit / merge --no-digests"] = of("mergekit", "merge --no-digests")
         found["memory of mergekit / of merge"] = of("mergekit", "merge", "peak_mb")
     return found
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["EXAMPLE", "merge"]
 
 EXAMPLE = "Example: `rebasin-hub merge a.safetensors b.safetensors -o merged.safetensors`"
-FREE = {"models", "output", "device", "max_memory", "force", "dry_run", "json"}
+FREE = {"models", "output", "device", "max_memory", "no_digests", "force", "dry_run", "json"}
 """What a recipe does not say."""
 
 
@@ -103,6 +103,14 @@ def merge(
     restarts: Restarts = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.", min=0)] = 0,
     max_memory: MaxMemory = None,
+    no_digests: Annotated[
+        bool,
+        typer.Option(
+            "--no-digests",
+            help="Do not hash the models: the result then tells their names alone, and is there "
+            "sooner.",
+        ),
+    ] = False,
     force: Force = False,
     dry_run: DryRun = False,
     json: Json = False,
@@ -144,6 +152,7 @@ def merge(
             matching=matching,
             force=force,
             dry_run=dry_run,
+            digests=not no_digests,
             bound=bound_of(max_memory),
             progress=progress,
         )

@@ -286,6 +286,34 @@ def test_the_output_names_its_models_by_their_digests(run, models):
             assert file.metadata()["format"] == "pt"
 
 
+def test_models_that_are_not_to_be_hashed_are_named_without_digests(run, models, monkeypatch):
+    run("merge", *AB, "-o", "m.safetensors")
+    hashed = []
+    monkeypatch.setattr(
+        "rebasin_hub.pipeline.merging.provenance.tensor_digest",
+        lambda _, dtype: hashed.append(dtype) or "0" * 64,
+    )
+    write(models, TWO)
+    run("merge", *AB, "-o", "n.safetensors", "--no-digests")
+    run("merge", "recipe.yaml", "-o", "r.safetensors", "--no-digests")
+    assert not hashed
+    for name in ("n.safetensors", "r.safetensors"):
+        found = said(models / name)
+        assert found["models"] == [{"name": n, "digest": None} for n in AB]
+        assert found["result"] == digest(models / name)
+    assert same(models / "n.safetensors", models / "m.safetensors")
+    run("merge", *AB, "-o", "o.safetensors")
+    assert hashed
+
+
+@pytest.mark.parametrize("strategy", ["universe", "to-reference"])
+def test_strategies_that_align_many_merge_too(run, models, strategy):
+    save_file(renumber_mlp(mlp(0), seed=5), models / "c.safetensors")
+    names = ["a.safetensors", "c.safetensors", "a.safetensors"]
+    run("merge", *names, "-o", "m.safetensors", "--strategy", strategy)
+    assert same(models / "m.safetensors", models / "a.safetensors")
+
+
 def test_a_merge_of_a_merge_speaks_of_itself(run, models):
     run("merge", *AB, "-o", "m.safetensors")
     run("merge", "m.safetensors", "a.safetensors", "-o", "n.safetensors")

@@ -31,22 +31,26 @@ UNKNOWN = "0" * 64
 
 
 class Digesting:
-    """Reads a model, and keeps the digest of each tensor that was read."""
+    """Reads a model, and keeps the digest of each tensor that was read, if it is to have one."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, *, digests: bool = True) -> None:
         self.model = model
+        self.draft = UNKNOWN if digests else None
+        """Stands for `digest` before everything has been read."""
         self._tensors: dict[str, str] = {}
 
     def __call__(self, name: str) -> Array:
         """Read one tensor."""
         array = self.model.read(name)
-        if name not in self._tensors:
+        if self.draft is not None and name not in self._tensors:
             self._tensors[name] = tensor_digest(array, self.model.header[name].dtype)
         return array
 
     @property
-    def digest(self) -> str:
+    def digest(self) -> str | None:
         """The plain digest of the model; tensors that nobody needed are read now."""
+        if self.draft is None:
+            return None
         header, tied = self.model.header, self.model.checkpoint.tied
         left = [name for name in header if name not in self._tensors and name not in tied]
         for name in left:
@@ -74,11 +78,13 @@ def provenance(facts: Facts, models: Sequence[Digesting], header: Header) -> Att
         result = digest_of(header, written, skipped)
         return _text(facts, models, [model.digest for model in models], result)
 
-    draft = _text(facts, models, [UNKNOWN] * len(models), UNKNOWN)
+    draft = _text(facts, models, [model.draft for model in models], UNKNOWN)
     return Attachment(KEY, FILE, draft, final)
 
 
-def _text(facts: Facts, models: Sequence[Digesting], digests: Sequence[str], result: str) -> str:
+def _text(
+    facts: Facts, models: Sequence[Digesting], digests: Sequence[str | None], result: str
+) -> str:
     """Return the provenance as JSON, one line for each key."""
     plan, recipe, first = facts.plan, facts.recipe, models[0].model
     content = {

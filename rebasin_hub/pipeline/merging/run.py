@@ -79,6 +79,7 @@ class _Work:
     weights: Weights
     plan: MergePlan
     bound: Bound
+    digests: bool
 
     @property
     def first(self) -> Model:
@@ -95,6 +96,7 @@ def merge(
     force: bool = False,
     dry_run: bool = False,
     bound: Bound = A_FEW,
+    digests: bool = True,
     progress: Progress | None = None,
 ) -> MergePlan | Merged:
     """Merge checkpoints of one architecture, in one numbering.
@@ -109,6 +111,7 @@ def merge(
         dry_run: only return the plan; no weight is read, but for a few to see how fast that is.
         bound: how many bytes of tensors are held at a time; measuring takes more, and so does
             aligning by a method that holds two models.
+        digests: whether what is merged is hashed, so that the result names it by its weights.
         progress: told of each stage.
 
     Raises:
@@ -139,7 +142,7 @@ def merge(
                 "the weights of layers are selected, so give none by tensor; one for each model "
                 "says what they are on average"
             )
-        work = _Work(recipe, matching, models, header, weights, plan, bound)
+        work = _Work(recipe, matching, models, header, weights, plan, bound, digests)
         if dry_run:
             return replace(plan, estimate=estimate_of(models, header, recipe, matching, bound))
         return _carried_out(work, force=force, progress=progress)
@@ -198,7 +201,7 @@ def _carried_out(work: _Work, *, force: bool, progress: Progress | None) -> Merg
     meter = None
     if recipe.measured is not None:  # before the long work: its data may be wrong
         meter = Meter.of(recipe.measured, work.first, work.matching.device)
-    digesting = [Digesting(model) for model in work.models]
+    digesting = [Digesting(model, digests=work.digests) for model in work.models]
     joint = None
     if recipe.align:
         binding = work.first.binding
