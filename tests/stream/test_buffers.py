@@ -74,9 +74,10 @@ def test_what_is_kept_is_bounded_and_small_arrays_are_not(monkeypatch):
 
 def test_a_much_larger_buffer_is_not_taken_for_a_small_array():
     large = empty((3000, 1000), F4)
-    where = address(large)
     del large
-    assert address(empty(SHAPE, F4)) != where
+    small = empty(SHAPE, F4)
+    # Not its address, which the system may give out again.
+    assert buffers._kept.used == small.nbytes
 
 
 def test_in_all_there_is_never_more_than_was_in_use_at_some_time():
