@@ -13,7 +13,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
@@ -27,6 +27,8 @@ from rebasin_hub.workers.attempt import TRIES, Function, Name, Outcome, attempt,
 
 __all__ = ["cores", "run_in_processes"]
 
+NOTICE = 1.0
+"""Seconds in which an interrupt is noticed that comes just before waiting begins."""
 GRACE = 10.0
 """Seconds that interrupted jobs have to clean up."""
 
@@ -48,7 +50,9 @@ def run_in_processes(
     """
     waiting = deque(range(len(jobs)))
     losses = dict.fromkeys(waiting, 0)
-    idle = [_Worker() for _ in range(min(count or cores(), len(jobs)))]
+    # Who is at work may not be in `busy` yet when an interrupt comes.
+    workers = {_Worker() for _ in range(min(count or cores(), len(jobs)))}
+    idle = [*workers]
     busy: dict[Future[Outcome], tuple[_Worker, int]] = {}
     try:
         while waiting or busy:
@@ -56,7 +60,7 @@ def run_in_processes(
                 worker, number = idle.pop(), waiting.popleft()
                 busy[worker.begin(function, jobs[number])] = worker, number
             done = []
-            for future in wait(busy, return_when=FIRST_COMPLETED).done:
+            for future in wait(busy, NOTICE, FIRST_COMPLETED).done:
                 worker, number = busy.pop(future)
                 try:
                     done.append((number, future.result()))
@@ -65,11 +69,13 @@ def run_in_processes(
                     if losses[number] == TRIES:
                         raise lost(name(jobs[number]), worker.last_words) from problem
                     waiting.appendleft(number)
+                    workers.remove(worker)
                     worker = _Worker()
+                    workers.add(worker)
                 idle.append(worker)
             yield from done
     finally:
-        _end([*idle, *(worker for worker, _ in busy.values())])
+        _end(workers)
 
 
 def cores() -> int:
@@ -120,7 +126,7 @@ class _Worker:
             self._pool.shutdown()
 
 
-def _end(workers: Sequence[_Worker]) -> None:
+def _end(workers: Collection[_Worker]) -> None:
     """Stop workers, the idle ones at once."""
     for worker in workers:
         worker.interrupt()

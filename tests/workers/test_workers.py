@@ -13,7 +13,7 @@ import pytest
 import worker_jobs as jobs
 
 from rebasin_hub.errors import BindingError, InputError, RebasinError
-from rebasin_hub.workers import ENGINES, Workers
+from rebasin_hub.workers import ENGINES, Workers, local
 
 HERE = Path(__file__).parent
 LOCAL = Workers("local", 2)
@@ -181,6 +181,23 @@ def test_an_interrupt_ends_all_jobs_cleanly_and_quietly(tmp_path, whole_group) -
     assert (out, err, program.returncode) == ("interrupted\n", "", 0)
     assert sorted(int(path.stem) for path in folder.glob("*.ended")) == sorted(workers)
     assert not any(map(runs, workers))
+
+
+def test_an_interrupt_while_a_worker_starts_ends_it_as_well(tmp_path, monkeypatch) -> None:
+    begin, begun = local._Worker.begin, []
+
+    def begin_and_stop(self, *given):
+        begun.append(self)
+        begin(self, *given)
+        wait_for(lambda: list(tmp_path.glob("*.started")))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(local._Worker, "begin", begin_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        list(Workers("local", 2).run(jobs.wait_and_clean, [tmp_path] * 2))
+    (worker,) = begun
+    assert not runs(worker._context.started.pid)
+    assert list(tmp_path.glob("*.ended"))
 
 
 def test_no_worker_outlives_a_killed_program(tmp_path) -> None:

@@ -66,8 +66,8 @@ def odd(_job):
 def wait_and_clean(folder: Path):
     """Wait to be interrupted, and say so."""
     started, ended = (folder / f"{os.getpid()}.{end}" for end in ("started", "ended"))
-    started.touch()
     try:
+        started.touch()
         time.sleep(60)
     finally:
         ended.touch()
