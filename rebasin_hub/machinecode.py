@@ -30,12 +30,15 @@ def worth(size: int) -> bool:
 
 @functools.cache
 def loaded(module: str) -> ModuleType | None:
-    """Return a module of compiled functions, or None where numba is not installed."""
+    """Return a module of compiled functions, or None where numba is not installed or cannot run."""
+    return importlib.import_module(module) if _numba() else None
+
+
+@functools.cache
+def _numba() -> ModuleType | None:
     try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as missing:
-        if missing.name != "numba":
-            raise
+        return importlib.import_module("numba")
+    except ImportError:  # what it says of a NumPy that is newer than it knows, too
         return None
 
 

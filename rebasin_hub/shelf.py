@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from typing import IO, Any, Self
 
 import numpy as np
@@ -64,10 +65,6 @@ class Shelf:
     def kept(self, key: Hashable) -> Array:
         """Return the array that was kept under a key."""
         return self.get(key, self._lasting[key].read)
-
-    def __contains__(self, key: Hashable) -> bool:
-        """Tell whether an array was kept under a key."""
-        return key in self._lasting
 
     @property
     def nbytes(self) -> int:
@@ -133,4 +130,5 @@ class _Spilled:
 
     def close(self) -> None:
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # what a full disk did not take is tried once more, for nothing
+                self._file.close()

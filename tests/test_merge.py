@@ -53,6 +53,14 @@ def test_the_payload_of_a_nan_is_kept(bits, kind, dtype):
     assert merged.view(kind)[0] == bits
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, ml_dtypes.bfloat16])
+def test_sums_that_are_no_means_keep_equal_infinities_too(dtype):
+    arrays = [np.array([np.inf, -np.inf, -0.0, n], dtype) for n in (1.0, 2.0, 3.0)]
+    merged = combine(arrays, [0.5, 1.0, 1.0], method="linear").astype(np.float64)
+    assert merged.tolist() == [np.inf, -np.inf, 0.0, 5.5]
+    assert not np.signbit(merged[2])  # as a sum that starts at zero, whatever stands beside it
+
+
 @given(raw, raw, st.sampled_from(FLOATING), st.sampled_from(["F16", "BF16", "F32", "F64"]))
 def test_infinities_and_nan_are_merged_without_a_warning(data, other, dtype, target):
     stored = "C64" if dtype == np.complex64 else target

@@ -201,8 +201,8 @@ def align(
         start = method
     if start is not None:
         binding.group.check(start)
-    if memory is not None:
-        check_streams(name)
+    if memory is not None and not _streams(search):
+        raise _holds_both(name)
     options = Options(
         seed=seed,
         restarts=restarts,
@@ -214,7 +214,7 @@ def align(
         watch=watch or Watch(),
     )
     backend = select(device)
-    if _streams(name):  # others compute with blocks themselves
+    if _streams(search):  # others compute with blocks themselves
         backend = narrowed(backend)
     with _state(binding, read_reference, read_model, backend, memory) as state:
         return _searched(state, name, search, options)
@@ -256,22 +256,28 @@ def _state(
 def check_streams(method: str) -> None:
     """Refuse a method that holds both models in memory.
 
+    Args:
+        method: see `parse_method`.
+
     Raises:
-        InputError: naming those that do not.
+        InputError: naming those that do not, or the method is unknown.
 
     """
-    if not _streams(method):
-        name = method.partition(":")[0]
-        able = ", ".join(name for name, known in METHODS.items() if known.streams)
-        raise InputError(
-            f"method '{name}' holds both models in memory, which cannot be bounded; leave out "
-            f"--max-memory, or take one of {able}"
-        )
+    name, _ = parse_method(method)
+    if not METHODS[name].streams:
+        raise _holds_both(name)
 
 
-def _streams(method: str) -> bool:
-    name = method.partition(":")[0]
-    return name in METHODS and METHODS[name].streams
+def _streams(search: Search) -> bool:
+    return any(known.search is search and known.streams for known in METHODS.values())
+
+
+def _holds_both(name: str) -> InputError:
+    able = ", ".join(name for name, known in METHODS.items() if known.streams)
+    return InputError(
+        f"method '{name.partition(':')[0]}' holds both models in memory, which cannot be bounded; "
+        f"leave out --max-memory, or take one of {able}"
+    )
 
 
 def _resolved(

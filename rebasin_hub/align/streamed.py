@@ -63,8 +63,6 @@ class StreamedState(State):
     def __init__(self, problem: Problem, model: Sequence[Stored], shelf: Shelf) -> None:
         super().__init__(problem, [stored.later(self._moving(stored.block)) for stored in model])
         self._totals = Totals(problem, _Shelved(problem.backend, shelf))
-        # What is made for a step belongs to it.
-        self._own = set(range(len(model)))
 
     @property
     def b(self) -> list[Array]:

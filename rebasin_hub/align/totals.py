@@ -209,11 +209,12 @@ class Totals:
         So which matrices are kept, and with it every rounding, does not depend on how A is held.
         """
         if self._left_for_rows is None:
-            fitting = [family for family in families(self._problem) if self.fit(family)]
+            backend, terms = self._problem.backend, self._problem.terms
             matrices = sum(
                 family.group.factors[family.root].size ** 2
-                * max(self._problem.terms[number].a.itemsize for number in family.terms)
-                for family in fitting
+                * backend.product_type(*(terms[n].a.dtype for n in family.terms)).itemsize
+                for family in families(self._problem)
+                if self.fit(family)
             )
             self._left_for_rows = max(0, self._most - matrices)
         if _bytes(rows) > self._left_for_rows:

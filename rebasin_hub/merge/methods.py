@@ -57,17 +57,17 @@ def linear(arrays: Sequence[Floats], weights: Sequence[float]) -> Floats:
         step = arrays[number] - base
         step *= kind(weights[number])
         shift = step if shift is None else np.add(shift, step, out=shift)
-    if not sums_to_one(weights):
-        result: Floats = kind(math.fsum(weights)) * base
-        return result + (0 if shift is None else shift + kind(0))  # as a sum that starts at +0.0
+    mean = sums_to_one(weights)
+    whole: Floats = base if mean else kind(math.fsum(weights)) * base
     if shift is None:
-        return base.copy()
-    total: Floats = np.asarray(base + shift)
-    kept = shift == 0  # adding +0.0 would turn -0.0 into +0.0
-    if np.isnan(shift).any():  # equal infinities have differences that are NaN
-        kept |= np.logical_and.reduce([arrays[number] == base for number in others])
+        return whole.copy() if mean else whole + kind(0)
+    total: Floats = np.asarray(whole + (shift if mean else shift + kind(0)))  # sums start at +0.0
+    kept = shift == 0 if mean else np.zeros(shift.shape, bool)  # +0.0 would turn -0.0 into +0.0
+    lost = np.isnan(shift)
+    if lost.any():  # equal infinities have differences that are NaN
+        kept |= np.logical_and.reduce([lost, *(arrays[number] == base for number in others)])
     if kept.any():
-        np.copyto(total, base, where=kept)
+        np.copyto(total, whole, where=kept)
     return total
 
 

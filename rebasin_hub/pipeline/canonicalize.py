@@ -77,7 +77,7 @@ def canonicalize(
                 check_output(model.checkpoint, output, others=[target.checkpoint], force=force)
                 inputs = [path, reference]
                 free_output(permutations, force=force, inputs=inputs, output=output)
-                bounded = replace(matching, bound=bound)
+                bounded = matching if bound.nbytes is None else replace(matching, bound=bound)
                 found = None if dry_run else _match(target, model, bounded, progress)
         if found is None:
             return steps

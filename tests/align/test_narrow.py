@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from align_kinds import KINDS, llama, mlp, random_weights
 
-from rebasin_hub.align import METHODS, align, narrow, nearest
+from rebasin_hub.align import METHODS, align, narrow, nearest, totals
 from rebasin_hub.align.backend import narrowed, select
 from rebasin_hub.align.family import families
 from rebasin_hub.align.problem import read_problem
@@ -100,6 +100,19 @@ def test_kept_matrices_follow_in_float32(capable):
                 assert found.dtype == np.float32
                 np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
     assert set(capable) == {torch.bfloat16}
+
+
+def test_room_is_left_for_matrices_in_float32(capable, monkeypatch):
+    binding = mlp(12)
+    a, b = weights(binding, 0, "bfloat16"), weights(binding, 1, "bfloat16")
+    problem, _ = read_problem(binding, a.__getitem__, b.__getitem__, narrowed(select("cpu:torch")))
+    weigh = 2 * sum(x.size for x in a.values())
+    matrices = 4 * sum(factor.size**2 for factor in binding.group.factors.values())
+    monkeypatch.setattr(totals, "LEAST_ROOM", matrices + 48)
+    assert weigh < matrices
+    kept = Totals(problem)
+    assert kept._fits(torch.zeros(24, dtype=torch.bfloat16))
+    assert not kept._fits(torch.zeros(1, dtype=torch.bfloat16))
 
 
 def test_other_types_and_other_methods_have_wide_blocks(capable):

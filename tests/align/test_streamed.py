@@ -12,6 +12,7 @@ from align_kinds import KINDS, llama, mlp, random_weights
 
 from rebasin_hub.align import METHODS, align, check_streams, nearest, pieces, totals
 from rebasin_hub.align.backend import select
+from rebasin_hub.align.method import Found, Options
 from rebasin_hub.align.problem import read_problem
 from rebasin_hub.align.state import State
 from rebasin_hub.align.streamed import streamed
@@ -22,15 +23,15 @@ from rebasin_hub.rearrange import rearranged
 STREAMING = [name for name, method in METHODS.items() if method.streams]
 
 
-def both(
-    binding: Binding, method: str = "weight", memory: int = 0, dtype: type = np.float32, **more
-):
+def both(binding: Binding, method="weight", memory: int = 0, dtype: type = np.float32, **more):
     """Align two random models of a stored type with both in memory, and within so many bytes."""
     rng = np.random.default_rng(3)
     a, b = (
         {n: x.astype(dtype) for n, x in random_weights(binding, rng, "f8").items()}
         for _ in range(2)
     )
+    for array in (*a.values(), *b.values()):
+        array.flags.writeable = False
     return [
         align(binding, a.__getitem__, b.__getitem__, method=method, memory=held, **more)
         for held in (None, memory)
@@ -136,6 +137,36 @@ def test_blocks_are_those_of_a_state_that_holds_them():
             assert at.objective == held.objective
 
 
+@pytest.mark.parametrize("memory", [0, 1 << 30])
+def test_what_is_read_is_left_as_it_is(memory):
+    # Units at both ends are paired at once: then those between them move, in blocks not yet moved.
+    binding, rng = mlp(20), np.random.default_rng(0)
+    a = random_weights(binding, rng)
+    for name in ("0.weight", "0.bias", "7.weight"):
+        a[name] *= 100
+    element = binding.group.identity()
+    element["hidden[2]"] = np.roll(element["hidden[2]"], 1)
+    read = rearranged(binding, element, a.__getitem__)
+    b = {name: np.array(read(name)) for name in a}
+    for array in (*a.values(), *b.values()):
+        array.flags.writeable = False
+
+    whole, part = (
+        align(
+            binding,
+            a.__getitem__,
+            b.__getitem__,
+            start=binding.group.identity(),
+            restarts=1,
+            memory=held,
+        )
+        for held in (None, memory)
+    )
+
+    assert same(binding, whole, part)
+    assert not binding.group.equal(part.element, binding.group.identity())
+
+
 def test_numbers_that_cannot_be_compared_are_refused_as_usual():
     binding, rng = mlp(), np.random.default_rng(0)
     a, b = (random_weights(binding, rng) for _ in range(2))
@@ -153,6 +184,19 @@ def test_a_method_that_holds_both_models_says_so():
         check_streams("sinkhorn:steps=3")
     with pytest.raises(InputError, match="'frank-wolfe' holds both models"):
         both(mlp(), "frank-wolfe")
+
+
+def test_whether_a_search_streams_is_not_told_by_its_name():
+    binding, group = mlp(), mlp().group
+
+    def greedy(state: State, options: Options) -> Found:
+        assert all(isinstance(block, np.ndarray) for block in state.b)
+        return Found(group.identity(), (0.0,), (0.0,), converged=True)
+
+    with pytest.raises(InputError, match="'greedy' holds both models"):
+        both(binding, greedy)
+    for method in (group.identity(), METHODS["weight"].search):
+        assert same(binding, *both(binding, method))
 
 
 def test_what_is_held_is_bounded():

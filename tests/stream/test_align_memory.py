@@ -86,20 +86,55 @@ def test_models_are_read_again_where_they_take_too_much_of_what_is_free(pair, mo
             assert Matching(bound=Bound(7)).memory(model.binding) == 7
 
 
-def test_what_is_free_is_what_the_system_and_its_containers_say(tmp_path, monkeypatch):
+@pytest.fixture
+def system(tmp_path, monkeypatch) -> Path:
+    """Return the place of what a system with 4 GiB free says."""
     monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    monkeypatch.setattr(memory, "OWN_GROUPS", tmp_path / "own")
+    monkeypatch.setattr(memory, "CGROUP", tmp_path / "groups")
     (tmp_path / "meminfo").write_text(f"MemTotal: 9 kB\nMemAvailable:   {4 * GIB // 1024} kB\n")
+    return tmp_path
+
+
+def group(place: Path, most: str | int, used: int, names: tuple[str, str, str]) -> None:
+    place.mkdir(parents=True, exist_ok=True)
+    limit, usage, cache = names
+    (place / limit).write_text(f"{most}\n")
+    (place / usage).write_text(f"{used}\n")
+    (place / "memory.stat").write_text(f"anon 5\n{cache} {GIB // 2}\n")
+
+
+V1 = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+V2 = "memory.max", "memory.current", "inactive_file"
+
+
+@pytest.mark.parametrize(
+    ("own", "place", "names"),
+    [
+        ("0::/\n", "", V2),
+        ("0::/system.slice/job_7/step_0\n", "system.slice/job_7", V2),
+        ("0::/docker/1f2e\n", "", V2),  # as seen in a container
+        ("5:cpu,cpuacct:/\n4:memory:/slurm/job_7\n0::/\n", "memory/slurm/job_7", V1),
+        ("4:memory:/docker/1f2e\n", "memory", V1),
+    ],
+)
+def test_what_is_free_is_what_the_system_and_its_control_groups_say(own, place, names, system):
+    assert memory.available() == 4 * GIB
+    (system / "own").write_text(own)
     assert memory.available() == 4 * GIB
 
-    (tmp_path / "memory.max").write_text("max\n")
-    (tmp_path / "memory.current").write_text(f"{3 * GIB}\n")
-    (tmp_path / "memory.stat").write_text(f"anon 5\ninactive_file {GIB // 2}\n")
-    assert memory.available() == 4 * GIB
-    (tmp_path / "memory.max").write_text(f"{5 * GIB}\n")
-    assert memory.available() == 5 * GIB // 2
-    (tmp_path / "memory.max").write_text(f"{GIB}\n")
-    assert memory.available() == 0
+    for most, expected in (("max", 4 * GIB), (5 * GIB, 5 * GIB // 2), (GIB, 0)):
+        group(system / "groups" / place, most, 3 * GIB, names)
+        assert memory.available() == expected
+
+
+def test_the_narrowest_limit_counts(system):
+    (system / "own").write_text("0::/a/b\n")
+    group(system / "groups" / "a", 3 * GIB, GIB, V2)
+    group(system / "groups" / "a" / "b", 2 * GIB, GIB, V2)
+    assert memory.available() == 3 * GIB // 2
+    group(system / "groups" / "a", 3 * GIB, 2 * GIB + GIB // 4, V2)
+    assert memory.available() == 5 * GIB // 4
 
 
 def test_a_tensor_that_is_read_again_is_no_progress():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,3 +61,14 @@ def test_a_full_directory_is_an_error_that_says_which(monkeypatch):
     monkeypatch.setattr(tempfile, "TemporaryFile", full)
     with Shelf(0) as shelf, pytest.raises(OutputError, match=r"No space left on device.*TMPDIR"):
         shelf.keep("matrix", made(1))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("rows", [1, 10_000])
+def test_a_disk_that_fills_up_is_an_error_that_says_so(rows, monkeypatch):
+    def full(**_: object):
+        return Path("/dev/full").open("r+b")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    with pytest.raises(OutputError, match="TMPDIR"), Shelf(0) as shelf:
+        shelf.keep("matrix", made(rows))

@@ -122,7 +122,7 @@ def merge(
     """
     recipe = recipe or Recipe()
     matching.check()
-    matching = replace(matching, bound=bound)
+    matching = matching if bound.nbytes is None else replace(matching, bound=bound)
     weighting = recipe.weighting(len(paths))
     with ExitStack() as stack:
         first = stack.enter_context(open_model(paths[0], choice))
