@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import onnxruntime
-from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from rebasin_hub.errors import InputError
 from rebasin_hub.formats.onnx import OnnxCheckpoint
@@ -83,9 +83,9 @@ class Apart:
     def __contains__(self, name: str) -> bool:
         return name in self.mapped or name in self.arrays
 
-    def take_out(self, graph: GraphProto) -> None:
-        """Take the values out of a graph's message; from then on copies may be made of it."""
-        for tensor in graph.initializer:
+    def taken_out(self, model: ModelProto) -> ModelProto:
+        """Return a model without these values; the one that is given loses them as well."""
+        for tensor in model.graph.initializer:
             if tensor.name not in self:
                 continue
             hollow(tensor)
@@ -95,6 +95,10 @@ class Apart:
                           "length": extent.end - extent.start}  # fmt: skip
                 for key, value in places.items():
                     tensor.external_data.add(key=key, value=str(value))
+        # A message keeps the memory of what was taken out of it for as long as it lives.
+        bare = ModelProto()
+        bare.CopyFrom(model)
+        return bare
 
 
 NOTHING = Apart()

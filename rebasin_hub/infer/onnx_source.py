@@ -112,7 +112,7 @@ def read_onnx(path: Path) -> tuple[ModelProto, Header, dict[str, Array], Apart]:
         model = hoisted(load_model(path), header)
         initial = {tensor.name for tensor in model.graph.initializer}
         apart = Apart.of(checkpoint, initial)
-        apart.take_out(model.graph)
+        model = apart.taken_out(model)
         small = {name: checkpoint.read(name) for name in header if name not in apart}
     _put_in(model, small)
     mapped = {name: extent.mapped(header[name]) for name, extent in apart.mapped.items()}

@@ -121,7 +121,7 @@ def _opened(
 ) -> tuple[Graph, Runner | None, tuple[str, ...]]:
     path = Path(source)
     if path.suffix.lower() == ".onnx":
-        return _onnx(path, shapes, seed)
+        return _onnx(path, shapes, seed, certified=certified)
     if shapes:
         raise InputError(f"{source}: only the inputs of an ONNX graph can be given shapes")
     try:
@@ -147,7 +147,7 @@ def _opened(
 
 
 def _onnx(
-    path: Path, shapes: Mapping[str, tuple[int, ...]], seed: int
+    path: Path, shapes: Mapping[str, tuple[int, ...]], seed: int, *, certified: bool
 ) -> tuple[Graph, Runner | None, tuple[str, ...]]:
     try:
         from rebasin_hub.infer.onnx_source import from_onnx
@@ -155,7 +155,7 @@ def _onnx(
         if error.name not in {"onnx", "onnxruntime"}:
             raise
         raise MissingExtraError("inferring a spec from an ONNX graph", "onnx") from error
-    found = from_onnx(path, shapes, seed=seed)
+    found = from_onnx(path, shapes, seed=seed, certified=certified)
     return found.graph, found.runner, found.notes
 
 
