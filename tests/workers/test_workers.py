@@ -134,12 +134,14 @@ def test_engines_are_chosen_by_name_and_number(workers, engine, address) -> None
 # Interrupts
 
 PROGRAM = """
-import sys
+import signal, sys
 from pathlib import Path
 import worker_jobs as jobs
 from rebasin_hub.workers import Workers
 
 if __name__ == "__main__":
+    # A shell that starts tests in the background lets them ignore interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = Path(sys.argv[1])
     try:
         list(Workers("local", 2).run(jobs.wait_and_clean, [folder] * 3))
