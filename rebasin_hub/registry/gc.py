@@ -18,7 +18,7 @@ from pathlib import Path
 
 from rebasin_hub.registry.results import Collected
 from rebasin_hub.registry.schema import reading, writing
-from rebasin_hub.registry.store import Store
+from rebasin_hub.registry.store import Store, is_in_use
 
 __all__ = ["GRACE", "collect"]
 
@@ -67,7 +67,7 @@ def collect(
     with reading(db):
         gone = _removed(db, grace)
         unused = _unused(db, store, [row["id"] for row in gone], before)
-    temporary = [*_old(store.temporary, before)]
+    temporary = [path for path in _old(store.temporary, before) if not is_in_use(path)]
     restored = [*_old(cache, before)]
     nbytes = sum(unused.values()) + sum(map(_size, [*temporary, *restored]))
     if not dry_run:

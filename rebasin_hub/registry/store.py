@@ -20,7 +20,7 @@ from typing import BinaryIO, TypeAlias
 from rebasin_hub.errors import FormatError, OutputError
 from rebasin_hub.formats.atomic import explained, sync_directory
 
-__all__ = ["CHUNK", "Store", "chunks_of", "digest_of_file"]
+__all__ = ["CHUNK", "Store", "chunks_of", "digest_of_file", "is_in_use"]
 
 CHUNK = 1 << 20
 _FICLONE = 0x40049409
@@ -127,11 +127,12 @@ class Store:
         """Yield a file that becomes an object when the block is done."""
         temporary = self.temporary_file()
         try:
-            with temporary.open("xb", buffering=0) as file:
+            with temporary.open("xb", buffering=0) as file, _in_use(file):
                 yield file
                 os.fsync(file.fileno())
-            temporary.chmod(stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)
-            self._place(temporary, digest)
+                file.close()  # some systems rename no open file
+                temporary.chmod(stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)
+                self._place(temporary, digest)
         except OSError:
             with suppress(OSError):
                 temporary.unlink()
@@ -189,6 +190,39 @@ class Store:
         """Take an object away, if it is there."""
         with explained(self.objects):
             self.path(digest).unlink(missing_ok=True)
+
+
+@contextmanager
+def _in_use(file: BinaryIO) -> Iterator[None]:
+    """Lock a file, so that `is_in_use` tells it from what a killed process has left behind."""
+    try:
+        import fcntl
+    except ImportError:  # Windows removes no open file
+        yield
+        return
+    held = os.dup(file.fileno())  # it keeps the lock when the file itself is closed
+    try:
+        with suppress(OSError):  # file systems without locks
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(held)
+
+
+def is_in_use(path: Path) -> bool:
+    """Tell whether a process is still writing a temporary file."""
+    try:
+        import fcntl
+    except ImportError:
+        return False
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _write(file: BinaryIO, chunk: Chunk) -> None:

@@ -1,6 +1,7 @@
 """The store: equal tensors once, whole files without a copy, compact versions, gc, verify."""
 
 import errno
+import hashlib
 import os
 import shutil
 
@@ -300,3 +301,21 @@ def test_tensors_of_a_fine_tune_share_what_did_not_move(registry, write):
     frozen = {**tuned(mlp(0), 1), "fc1.weight": mlp(0)["fc1.weight"]}
     done = add(registry, write("b", frozen), "b", STORE)
     assert done.shared_bytes == mlp(0)["fc1.weight"].nbytes
+
+
+def test_what_is_being_written_is_not_taken_for_left_behind(tmp_path):
+    """Even without a grace: a lock tells it from the file of a process that was killed."""
+    data = b"some bytes"
+    with Registry(tmp_path / "registry") as registry:
+        left = registry.store.temporary_file()
+        left.write_bytes(data)
+
+        def chunks():
+            yield data[:4]
+            assert registry.gc(grace=0).temporary == 1
+            yield data[4:]
+
+        digest = hashlib.sha256(data).hexdigest()
+        registry.store.put(digest, len(data), chunks())
+        assert registry.store.has(digest, len(data))
+        assert not list(registry.store.temporary.iterdir())
