@@ -103,6 +103,9 @@ class _Worker:
         if process is None:
             return ""
         process.join(1)  # it is dead, but who waits for it may come late
+        end = time.monotonic() + 1
+        while process.exitcode is None and time.monotonic() < end:
+            time.sleep(0.01)  # the pool's thread has waited for it, and is about to note its code
         code = process.exitcode or 0
         return f", by {signal.Signals(-code).name}" if code < 0 else ""
 
